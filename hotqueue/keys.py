@@ -1,0 +1,60 @@
+"""The names of all keys in Redis. Every key of one queue lives in one Cluster slot."""
+
+from hotqueue.errors import ConfigurationError
+
+QUEUES = "{hotqueue:}:queues"
+_FORBIDDEN = frozenset("{},=")
+
+
+def check_name(name: object) -> str:
+    """Return `name` if a queue may be called so, else raise ``ConfigurationError``."""
+    if not isinstance(name, str):
+        msg = f"a queue name must be a str, got {type(name).__name__}: {name!r}"
+        raise ConfigurationError(msg)
+    if not name:
+        msg = "a queue name must not be empty"
+        raise ConfigurationError(msg)
+    if bad := sorted(_FORBIDDEN.intersection(name)):
+        msg = f"queue name {name!r} has {' '.join(bad)}: the characters {{ }} , = are reserved"
+        raise ConfigurationError(msg)
+    return name
+
+
+def key_for_name(name: str) -> str:
+    """Return the key of the Redis list that holds the waiting messages of queue `name`."""
+    return f"hotqueue:{name}"
+
+
+def inflight(name: str, incarnation: str) -> str:
+    """List: what that incarnation has claimed, oldest first. Never a TTL."""
+    return f"{{hotqueue:{name}}}:inflight:{incarnation}"
+
+
+def consumers(name: str) -> str:
+    """Sorted set: incarnation → end of its lease, in ms of the server's clock. Never a TTL."""
+    return f"{{hotqueue:{name}}}:consumers"
+
+
+def claims(name: str) -> str:
+    """Hash: incarnation → the number of its latest claim. Who is not in it may do nothing."""
+    return f"{{hotqueue:{name}}}:claims"
+
+
+def owners(name: str) -> str:
+    """Hash: incarnation → JSON that says which process it is, for people and for recovery."""
+    return f"{{hotqueue:{name}}}:owners"
+
+
+def retired(name: str) -> str:
+    """Sorted set: incarnation that has ended → when its list is swept once more, in ms."""
+    return f"{{hotqueue:{name}}}:retired"
+
+
+def delayed(name: str) -> str:
+    """Sorted set: frame → when it is due, in ms."""
+    return f"{{hotqueue:{name}}}:delayed"
+
+
+def dead(name: str) -> str:
+    """Sorted set: frame → when it was buried, in ms."""
+    return f"{{hotqueue:{name}}}:dead"
