@@ -1,0 +1,157 @@
+"""A frame: the bytes around a message body in Redis. `docs/reference/wire-format.md` describes each byte."""
+
+import os
+import struct
+import time
+from typing import NamedTuple, Protocol
+
+from hotqueue.errors import BadMessage, TooLarge
+
+# 0xC1 begins neither UTF-8 text nor JSON, pickle or MessagePack: a bare body is not taken for a frame.
+MAGIC = b"\xc1HQ"
+VERSION = 1
+SIGNED, WRAPPED = 1, 2
+MAX_HEADERS = 0xFFFF
+MAX_BODY = 0xFFFF_FFFF
+MAX_TRAIL = 16 * 1024
+
+_FLAGS = frozenset({0, SIGNED, WRAPPED})
+_RAW = 0
+_HEAD = struct.Struct(">3sBBBH16sI")
+_KEY_ID, _TAG = 4, 32
+
+# Version 7 and the variant of RFC 9562, below the 48 bits of the time.
+_UUID7 = 7 << 76 | 2 << 62
+_RANDOM = (1 << 80) - 1 & ~(0xF << 76 | 3 << 62)
+
+
+class Frame(NamedTuple):
+    """The parts of a frame. A named tuple because it is built once a message and must cost little."""
+
+    message_id: bytes
+    serializer: int
+    flags: int
+    headers: bytes
+    body: bytes
+    signed_part: bytes
+    key_id: bytes
+    tag: bytes
+    trail: bytes
+
+
+class Signs(Protocol):
+    """What `pack` needs of a signer."""
+
+    def sign(self, queue: str, signed_part: bytes) -> bytes:
+        """Return key id and tag."""
+
+
+def new_id() -> bytes:
+    """Return a UUIDv7: milliseconds of the wall clock, then random bits that no fork repeats."""
+    random = int.from_bytes(os.urandom(10), "big") & _RANDOM
+    return (time.time_ns() // 1_000_000 << 80 | _UUID7 | random).to_bytes(16, "big")
+
+
+def id_text(message_id: bytes) -> str:
+    """Return the canonical text of a UUID, such as ``0192f0c1-7a3b-7c4d-8e5f-0123456789ab``."""
+    digits = message_id.hex()
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def enqueued_ms(message_id: bytes) -> int:
+    """Return when the id was drawn, in milliseconds since 1970 by the producer's clock."""
+    return int.from_bytes(message_id[:6], "big")
+
+
+def is_frame(raw: bytes) -> bool:
+    """Tell a frame, whole or broken, from a bare body."""
+    return raw.startswith(MAGIC)
+
+
+def pack(
+    body: bytes,
+    serializer: int,
+    *,
+    headers: bytes = b"",
+    message_id: bytes | None = None,
+    flags: int = 0,
+    signer: Signs | None = None,
+    queue: str = "",
+) -> bytes:
+    """Return a frame without a trail, signed for `queue` if there is a `signer`.
+
+    `message_id` has 16 bytes and is drawn afresh by default; `headers` are a JSON object or nothing.
+    Raises ``TooLarge`` for more than 64 KiB of headers or 4 GiB of body.
+    """
+    if signer is not None:
+        flags |= SIGNED
+    if len(headers) > MAX_HEADERS or len(body) > MAX_BODY:
+        raise TooLarge(_unpackable(len(headers), len(body)))
+    head = _HEAD.pack(MAGIC, VERSION, serializer, flags, len(headers), message_id or new_id(), len(body))
+    signed_part = head + headers + body
+    return signed_part if signer is None else signed_part + signer.sign(queue, signed_part)
+
+
+def unpack(raw: bytes) -> Frame:
+    """Take a frame apart. The signature is not verified and nothing is decoded.
+
+    Raises ``BadMessage`` for what is no frame, is cut short, or has a version or flags unknown here.
+    """
+    if len(raw) < _HEAD.size:
+        raise BadMessage(_cut_short(raw, _HEAD.size))
+    magic, version, serializer, flags, headers_size, message_id, body_size = _HEAD.unpack_from(raw)
+    if magic != MAGIC or version != VERSION or flags not in _FLAGS:
+        raise BadMessage(_unreadable(magic, version, flags))
+    body_at = _HEAD.size + headers_size
+    end = trail_at = body_at + body_size
+    if flags & SIGNED:
+        trail_at += _KEY_ID + _TAG
+    if trail_at > len(raw):
+        raise BadMessage(_cut_short(raw, trail_at))
+    return Frame(
+        message_id,
+        serializer,
+        flags,
+        raw[_HEAD.size : body_at],
+        raw[body_at:end],
+        raw[:end],
+        raw[end : end + _KEY_ID] if flags & SIGNED else b"",
+        raw[end + _KEY_ID : trail_at] if flags & SIGNED else b"",
+        raw[trail_at:] if len(raw) - trail_at <= MAX_TRAIL else b"",
+    )
+
+
+def wrap(raw: bytes) -> bytes:
+    """Return a frame with a fresh id around a bare body or a broken frame: no two of them are equal."""
+    return pack(raw, _RAW, flags=WRAPPED)
+
+
+def with_trail(framed: bytes, trail: bytes) -> bytes:
+    """Return the frame with `trail`, at most 16 KiB, in place of its own; what is signed stays as it is.
+
+    Raises ``BadMessage`` if `framed` is not a whole frame, ``TooLarge`` for a longer trail.
+    """
+    if len(trail) > MAX_TRAIL:
+        msg = f"a trail of {len(trail)} bytes is longer than the {MAX_TRAIL} that a reader accepts"
+        raise TooLarge(msg)
+    frame = unpack(framed)
+    return frame.signed_part + frame.key_id + frame.tag + trail
+
+
+def _unpackable(headers: int, body: int) -> str:
+    sizes = f"{headers} bytes of headers and {body} bytes of body"
+    return f"{sizes} do not fit in a frame: at most {MAX_HEADERS} and {MAX_BODY} do"
+
+
+def _cut_short(raw: bytes, needed: int) -> str:
+    if not is_frame(raw):
+        return "not a frame: the magic bytes are missing"
+    return f"the frame is cut short: {len(raw)} bytes of at least {needed}"
+
+
+def _unreadable(magic: bytes, version: int, flags: int) -> str:
+    if magic != MAGIC:
+        return "not a frame: the magic bytes are missing"
+    if version != VERSION:
+        return f"the frame has version {version}; this HotQueue reads version {VERSION}: upgrade it"
+    return f"the frame has flags {flags:#04x}, which this HotQueue does not know: upgrade it"
