@@ -1,0 +1,1 @@
+"""The ``hotqueue`` command: look at queues and operate them."""

@@ -1,0 +1,59 @@
+"""Fixtures that everybody uses. `tests/support/` has what is behind them."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+import redis
+
+from tests.support.servers import LiveServer, fresh_server, kinds
+from tests.support.watchdog import close_watchdog
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _watchdog() -> Iterator[None]:
+    yield
+    close_watchdog()
+
+
+@pytest.fixture(scope="session")
+def _servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], LiveServer]]:
+    """One server of each kind, started when first asked for."""
+    running: dict[str, LiveServer] = {}
+    with ExitStack() as stack:
+
+        def get(kind: str) -> LiveServer:
+            if kind not in running:
+                folder = tmp_path_factory.mktemp(kind)
+                running[kind] = stack.enter_context(fresh_server(folder, kind))
+            return running[kind]
+
+        yield get
+
+
+@pytest.fixture(scope="session")
+def server(_servers: Callable[[str], LiveServer]) -> LiveServer:
+    """The Valkey server of this run of pytest. Its data are whatever the last test left; see `redis_url`."""
+    return _servers("valkey")
+
+
+@pytest.fixture(params=sorted(kinds()))
+def any_server(request: pytest.FixtureRequest, _servers: Callable[[str], LiveServer]) -> LiveServer:
+    """The same test once with each kind of server that is installed, emptied."""
+    found = _servers(request.param)
+    found.admin.flushall()
+    return found
+
+
+@pytest.fixture
+def redis_url(server: LiveServer) -> str:
+    """The address of the session's server, emptied."""
+    server.admin.flushall()
+    return server.url
+
+
+@pytest.fixture
+def client(redis_url: str, server: LiveServer) -> Iterator[redis.Redis]:
+    """A plain client of the server behind `redis_url`."""
+    with redis.Redis.from_url(redis_url) as plain:
+        yield plain

@@ -1,0 +1,66 @@
+"""The process table, as far as tests need it: who belongs to a session, and ending all of them."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.support.waiting import wait_until
+
+
+class Entry(NamedTuple):
+    pid: int
+    parent: int
+    session: int
+
+
+def alive() -> list[Entry]:
+    """Every process of this machine that is not a zombie."""
+    if sys.platform != "linux":  # macOS shows no session; the group is the nearest thing
+        listing = subprocess.check_output(["ps", "-A", "-o", "pid=,ppid=,pgid=,stat="], text=True)
+        rows = [line.split() for line in listing.splitlines()]
+        return [
+            Entry(int(pid), int(parent), int(group)) for pid, parent, group, state in rows if "Z" not in state
+        ]
+    entries = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            state, parent, _group, session = (folder / "stat").read_text().rpartition(")")[2].split()[:4]
+            if state not in "ZX":
+                entries.append(Entry(int(folder.name), int(parent), int(session)))
+    return entries
+
+
+def members(sessions: Iterable[int], mark: str = "") -> set[int]:
+    """Who is in one of the sessions or was started with `mark` in its environment, and all their descendants."""
+    wanted = set(sessions)
+    entries = alive()
+    found = {e.pid for e in entries if e.session in wanted or (mark and _has_mark(e.pid, mark))}
+    while more := {e.pid for e in entries if e.parent in found} - found:
+        found |= more
+    return found - {os.getpid()}
+
+
+def _has_mark(pid: int, mark: str) -> bool:
+    try:
+        return mark.encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
+
+
+def kill_all(sessions: Iterable[int], mark: str = "", timeout: float = 10.0) -> None:
+    """Kill them, and assert that nothing is left."""
+    sessions = list(sessions)
+
+    def nobody_left() -> bool:
+        left = members(sessions, mark)
+        for pid in left:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return not left
+
+    wait_until(nobody_left, timeout, f"every process of the sessions {sessions} is gone")

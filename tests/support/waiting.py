@@ -1,0 +1,25 @@
+"""Waiting on a condition: the only way a test waits for anything."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+Value = TypeVar("Value")
+
+_POLL_S = 0.005
+
+
+def wait_until(condition: Callable[[], Value], timeout: float = 10.0, what: str = "") -> Value:
+    """Return what `condition` returns once that is truthy; after `timeout` seconds, an AssertionError naming `what`."""
+    deadline = time.monotonic() + timeout
+    while True:
+        late = (
+            time.monotonic() > deadline
+        )  # looked at first: the condition gets its chance after the deadline too
+        value = condition()
+        if value:
+            return value
+        if late:
+            msg = f"after {timeout:g} s still not: {what or condition}; the last answer was {value!r}"
+            raise AssertionError(msg)
+        time.sleep(_POLL_S)
