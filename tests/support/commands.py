@@ -1,6 +1,6 @@
 """The real commands as real processes.
 
-with start("hotqueue-worker", "tasks", "-c", "2", env={"HOTQUEUE_URL": redis_url}, cwd=tmp_path) as worker:
+with start("hotqueue-worker", "tasks", env={"HOTQUEUE_URL": redis_url}, cwd=tmp_path) as worker:
     wait_until(lambda: worker.events("child.ready"), what="a child is ready")
     worker.signal(signal.SIGTERM)
     assert worker.wait() == 0
@@ -29,7 +29,7 @@ _DROPPED = {"REDIS_URL", "NO_COLOR", "FORCE_COLOR", "PYTHONPATH", "DJANGO_SETTIN
 
 
 class Running:
-    """A command in a session of its own; leaving the `with` block kills all of it and asserts that nothing is left."""
+    """A command in a session of its own; leaving the `with` block kills all of it and asserts just that."""
 
     def __init__(self, argv: list[str], env: Mapping[str, str], cwd: Path | None) -> None:
         self.argv = argv
@@ -61,7 +61,7 @@ class Running:
         return self._stderr.read_text(encoding="utf-8", errors="replace")
 
     def lines(self) -> list[dict[str, Any]]:
-        """The JSON log events on stderr so far; other lines, and one that is not whole yet, are passed over."""
+        """The JSON log events on stderr so far; other lines, and one not whole yet, are passed over."""
         whole = [line for line in self.stderr_text().splitlines(keepends=True) if line.endswith("\n")]
         return [json.loads(line) for line in whole if line.startswith("{")]
 
@@ -85,7 +85,7 @@ class Running:
             raise AssertionError(msg) from None
 
     def left(self) -> set[int]:
-        """The processes of the command that live now: itself, its descendants, and whoever left the session."""
+        """The processes of the command that live now, with descendants and whoever left the session."""
         return members([self.pid], self._mark)
 
     def __enter__(self) -> Self:
@@ -105,7 +105,7 @@ class Running:
 
 
 def start(*argv: str, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Running:
-    """Start `hotqueue-worker …`, `hotqueue …` or anything else. Put a folder with modules into env's PYTHONPATH."""
+    """Start `hotqueue-worker …`, `hotqueue …` or anything else; nothing of our PYTHONPATH goes with it."""
     return Running(list(argv), env or {}, cwd)
 
 

@@ -36,7 +36,7 @@ def alive() -> list[Entry]:
 
 
 def members(sessions: Iterable[int], mark: str = "") -> set[int]:
-    """Who is in one of the sessions or was started with `mark` in its environment, and all their descendants."""
+    """Who is in one of the sessions or has `mark` in its environment, and all their descendants."""
     wanted = set(sessions)
     entries = alive()
     found = {e.pid for e in entries if e.session in wanted or (mark and _has_mark(e.pid, mark))}

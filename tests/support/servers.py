@@ -14,18 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from hotqueue.embedded import find_binary
 from tests.support.waiting import wait_until
 from tests.support.watchdog import watchdog
 
-_DEFAULTS = {
-    "bind": "127.0.0.1",
-    "save": "",
-    "appendonly": "no",
-    "appendfsync": "everysec",
-    "loglevel": "notice",
-}
+Directives = dict[str, str | list[str]]
+
+_DEFAULTS: Directives = {"bind": "127.0.0.1", "save": "", "appendonly": "no"}
 _START_TRIES = 5
 _EMPTY = '""'
 
@@ -54,7 +52,7 @@ def free_port() -> int:
 class LiveServer:
     """A server process that a test may stop, kill and start again: same port, same folder."""
 
-    def __init__(self, kind: str, folder: Path, config: dict[str, Any]) -> None:
+    def __init__(self, kind: str, folder: Path, config: Directives) -> None:
         self.kind = kind
         self.folder = folder
         self.config = _DEFAULTS | {key.replace("_", "-"): value for key, value in config.items()}
@@ -84,7 +82,7 @@ class LiveServer:
         self._admin = self._admin or self.client()
         return self._admin
 
-    def client(self, **settings: Any) -> redis.Redis:
+    def client(self, **settings: Any) -> redis.Redis:  # noqa: ANN401 - whatever redis.Redis takes
         """A client that is closed with the server; `settings` are those of `redis.Redis`."""
         client = redis.Redis(host="127.0.0.1", port=self.port, **settings)
         self._clients.append(client)
@@ -151,13 +149,13 @@ class LiveServer:
         self._process = None
 
 
-def _as_list(values: Any) -> list[Any]:
+def _as_list(values: str | list[str]) -> list[str]:
     return values if isinstance(values, list) else [values]
 
 
 def _ready(port: int) -> bool:
     """Whether something there would serve us, or would if we had the password."""
-    with redis.Redis(host="127.0.0.1", port=port, retry=None, socket_timeout=5) as probe:
+    with redis.Redis(host="127.0.0.1", port=port, retry=Retry(NoBackoff(), 0), socket_timeout=5) as probe:
         try:
             return bool(probe.ping())
         except redis.exceptions.BusyLoadingError:
@@ -169,10 +167,10 @@ def _ready(port: int) -> bool:
 
 
 @contextmanager
-def fresh_server(folder: Path, kind: str = "valkey", **config: Any) -> Iterator[LiveServer]:
+def fresh_server(folder: Path, kind: str = "valkey", **config: str | list[str]) -> Iterator[LiveServer]:
     """A server of the test's own, to stop, kill or configure.
 
-    `config` are directives of its configuration file with `_` for `-`, a list for several lines of one directive:
+    `config` are directives of its configuration file with `_` for `-`, a list for several lines of one:
     `fresh_server(tmp_path, appendonly="yes", maxmemory="10mb", user=["alice on >secret ~* &* +@all"])`.
     """
     server = LiveServer(kind, folder / f"server-{random.getrandbits(32):08x}", config)

@@ -10,7 +10,7 @@ _POLL_S = 0.005
 
 
 def wait_until(condition: Callable[[], Value], timeout: float = 10.0, what: str = "") -> Value:
-    """Return what `condition` returns once that is truthy; after `timeout` seconds, an AssertionError naming `what`."""
+    """Return the first truthy answer of `condition`; AssertionError, naming `what`, after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while True:
         late = (

@@ -1,7 +1,7 @@
 """Nothing that a test started outlives pytest, not even a pytest that was killed by -9.
 
-A process of its own reads the sessions under way from a pipe and, when the pipe ends, kills what is left of them. Better
-than a parent death signal: it needs no code between fork and exec, and works on macOS as well.
+A process of its own reads the sessions under way from a pipe and, when that ends, kills what is left of them.
+A parent death signal would need code between fork and exec, and is not to be had on macOS.
 """
 
 import subprocess
