@@ -1,0 +1,91 @@
+"""At-most-once, as HotQueue has always been: BLPOP hands out a message, and it is gone if its consumer dies."""
+
+from collections.abc import Sequence
+
+from hotqueue import keys, scripts
+from hotqueue.connection import Connection
+from hotqueue.delivery import Delivery, Progress
+from hotqueue.errors import OutcomeUnknown
+
+
+class AtMostOnce:
+    """The lane of one or more queues on one server: one connection, and one BLPOP over all of their keys."""
+
+    parks_first = True
+
+    def __init__(self, queues: Sequence[str], connection: Connection, progress: Progress) -> None:
+        """Nothing is sent yet."""
+        self.queues = queues
+        self.client_id = 0
+        self._connection = connection
+        self._progress = progress
+        self._names = {keys.key_for_name(name).encode(): name for name in queues}
+        self._unbegun: list[Delivery] = []
+        self._unburied: list[tuple[str, bytes]] = []
+
+    def open(self) -> None:
+        """Connect, and bury what could not be buried before."""
+        self.client_id = self._connection.client_id()
+        while self._unburied:
+            scripts.bury_popped(self._connection, *self._unburied[0])
+            del self._unburied[0]
+
+    def take(self, queue: str) -> Delivery | None:
+        """Pop the head, without waiting."""
+        self.open()
+        raw = self._connection.call("LPOP", keys.key_for_name(queue))
+        return None if raw is None else self._received(queue, raw)
+
+    def park(self, order: Sequence[str], seconds: float) -> Connection:
+        """Start one BLPOP; the server looks at the keys in the order given."""
+        self.open()
+        names = [keys.key_for_name(queue) for queue in order if queue in self.queues]
+        self._connection.send("BLPOP", *names, seconds)
+        return self._connection
+
+    def collect(self) -> Delivery | None:
+        """Read the reply of the BLPOP. If it is lost, so may be one message: that is what at-most-once means."""
+        reply = self._connection.read()
+        return None if reply is None else self._received(self._names[reply[0]], reply[1])
+
+    def abandon(self) -> None:
+        """Close the connection; a message popped for it is lost."""
+        self._connection.close()
+        msg = f"no reply from Redis at {self._connection.address}: a message popped for it would be lost"
+        raise OutcomeUnknown(msg)
+
+    def begin(self, delivery: Delivery) -> None:
+        """From here on it is not given back."""
+        self._unbegun.remove(delivery)
+        self._progress.started(delivery.queue, 0)
+
+    def ack(self, delivery: Delivery) -> None:
+        """Redis knows nothing of it any more; only tell whoever watches."""
+        self._progress.finished(delivery.queue, 0)
+
+    def bury(self, delivery: Delivery, frame: bytes) -> None:
+        """Put it in the dead list, now or when Redis is back."""
+        self._unburied.append((delivery.queue, frame))
+        self._progress.finished(delivery.queue, 0)
+        self.open()
+
+    def flush(self) -> None:
+        """Nothing is ever owed."""
+
+    def close(self) -> None:
+        """Give back what was not begun, and leave."""
+        self.give_back()
+        self._connection.close()
+
+    def give_back(self) -> None:
+        """Push back to the head what was popped and not begun, the last one first."""
+        if self._unbegun or self._unburied:
+            self.open()
+        while self._unbegun:
+            delivery = self._unbegun.pop()
+            self._connection.call("LPUSH", keys.key_for_name(delivery.queue), delivery.raw)
+
+    def _received(self, queue: str, raw: bytes) -> Delivery:
+        delivery = Delivery(queue, raw, self)
+        self._unbegun.append(delivery)
+        return delivery

@@ -1,0 +1,127 @@
+"""One typed function for each Lua file in `lua/`, whose header says what it does, takes and returns."""
+
+import hashlib
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any, Literal
+
+from hotqueue import keys
+from hotqueue.connection import Connection
+from hotqueue.errors import OutcomeUnknown, Refused
+
+RELEASE_FRAMES = 500
+RELEASE_BYTES = 1 << 20
+
+Fate = Literal["release", "replace", "bury"]
+
+# Answers that Redis gives before it runs a script. After any other error part of it may have been done.
+_NOT_RUN = {"NOSCRIPT", "NOPERM", "NOAUTH", "WRONGPASS", "LOADING", "READONLY", "OOM", "MISCONF", "MASTERDOWN",
+            "BUSY", "CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK", "NOREPLICAS"}  # fmt: skip
+
+
+class Script:
+    """A Lua file, called by its hash and sent whole only to a server that does not have it."""
+
+    def __init__(self, name: str) -> None:
+        """Read `lua/NAME.lua`."""
+        self._source = files("hotqueue").joinpath("lua", f"{name}.lua").read_bytes()
+        self._sha = hashlib.sha1(self._source, usedforsecurity=False).hexdigest()
+
+    def __call__(self, connection: Connection, names: list[str], *args: bytes | str | float) -> Any:
+        """Run it. Raises Refused where nothing was done, OutcomeUnknown where something may have been."""
+        try:
+            try:
+                return connection.call("EVALSHA", self._sha, len(names), *names, *args)
+            except Refused as refused:
+                if refused.code != "NOSCRIPT":
+                    raise
+                return connection.call("EVAL", self._source, len(names), *names, *args)
+        except Refused as refused:
+            if refused.code in _NOT_RUN:
+                raise
+            msg = f"a script failed and may have done a part: {refused}"
+            raise OutcomeUnknown(msg) from refused
+
+
+_register = Script("register")
+_take = Script("take")
+_bury = Script("bury")
+_bury_popped = Script("bury_popped")
+_renew = Script("renew")
+_retire = Script("retire")
+_due_sweeps = Script("due_sweeps")
+
+
+def register(connection: Connection, queue: str, incarnation: str, lease_ms: int, owner: str) -> int:
+    """Enter a new incarnation; return the number of its first claim."""
+    names = [keys.consumers(queue), keys.claims(queue), keys.owners(queue)]
+    return int(_register(connection, names, incarnation, lease_ms, owner))
+
+
+def take(
+    connection: Connection, queue: str, incarnation: str, claim: int, *, done: int, count: int, max_bytes: int
+) -> list[Any] | None:
+    """Acknowledge `done` and claim up to `count`; return [next claim, frame, …], None for a retired incarnation."""
+    names = [keys.key_for_name(queue), keys.inflight(queue, incarnation), keys.claims(queue)]
+    reply: list[Any] | None = _take(connection, names, incarnation, claim, done, count, max_bytes)
+    return reply
+
+
+def bury(connection: Connection, queue: str, incarnation: str, claim: int, done: int, frame: bytes) -> int | None:
+    """Acknowledge `done` and bury the frame after it; return the next claim, None for a retired incarnation."""
+    names = [keys.inflight(queue, incarnation), keys.claims(queue), keys.dead(queue)]
+    reply: int | None = _bury(connection, names, incarnation, claim, done, frame)
+    return reply
+
+
+def bury_popped(connection: Connection, queue: str, frame: bytes) -> None:
+    """Bury a frame that was popped and is on no list any more."""
+    _bury_popped(connection, [keys.dead(queue)], frame)
+
+
+def renew(connection: Connection, queue: str, lease_ms: int, incarnations: list[str]) -> list[str]:
+    """Renew leases; return the incarnations that are not registered any more."""
+    gone = _renew(connection, [keys.consumers(queue)], lease_ms, *incarnations)
+    return [name.decode() for name in gone]
+
+
+@dataclass(frozen=True, slots=True)
+class Retired:
+    """What `retire` did."""
+
+    believed: bool
+    released: int
+
+
+def retire(
+    connection: Connection,
+    queue: str,
+    incarnation: str,
+    claim: int,
+    *,
+    done: int = 0,
+    fate: Fate = "release",
+    frame: bytes = b"",
+    sweep_ms: int | None = None,
+) -> Retired:
+    """End an incarnation, releasing what it held to the head of the queue, in as many calls as that takes.
+
+    `sweep_ms` is when its list is looked at once more, because a command of it may still arrive; None if none can.
+    """
+    names = [
+        keys.key_for_name(queue), keys.inflight(queue, incarnation), keys.consumers(queue), keys.claims(queue),
+        keys.owners(queue), keys.retired(queue), keys.dead(queue),
+    ]  # fmt: skip
+    sweep = "" if sweep_ms is None else sweep_ms
+    limits = (RELEASE_FRAMES, RELEASE_BYTES)
+    believed, released, left = _retire(connection, names, incarnation, claim, done, fate, frame, sweep, *limits)
+    while left:
+        _, more, left = _retire(connection, names, incarnation, -1, 0, "release", b"", sweep, *limits)
+        released += more
+    return Retired(bool(believed), released)
+
+
+def sweep(connection: Connection, queue: str) -> int:
+    """Look once more at the lists of retired incarnations that are due; return how many frames were released."""
+    due = _due_sweeps(connection, [keys.retired(queue)])
+    return sum(retire(connection, queue, name.decode(), -1).released for name in due)
