@@ -3,9 +3,13 @@
 import os
 import struct
 import time
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from hotqueue.errors import BadMessage, TooLarge
+from hotqueue.serializers import RAW
+
+if TYPE_CHECKING:
+    from hotqueue.signing import Signer
 
 # 0xC1 begins neither UTF-8 text nor JSON, pickle or MessagePack: a bare body is not taken for a frame.
 MAGIC = b"\xc1HQ"
@@ -16,7 +20,6 @@ MAX_BODY = 0xFFFF_FFFF
 MAX_TRAIL = 16 * 1024
 
 _FLAGS = frozenset({0, SIGNED, WRAPPED})
-_RAW = 0
 _HEAD = struct.Struct(">3sBBBH16sI")
 _KEY_ID, _TAG = 4, 32
 
@@ -37,13 +40,6 @@ class Frame(NamedTuple):
     key_id: bytes
     tag: bytes
     trail: bytes
-
-
-class Signs(Protocol):
-    """What `pack` needs of a signer."""
-
-    def sign(self, queue: str, signed_part: bytes) -> bytes:
-        """Return key id and tag."""
 
 
 def new_id() -> bytes:
@@ -68,14 +64,14 @@ def is_frame(raw: bytes) -> bool:
     return raw.startswith(MAGIC)
 
 
-def pack(
+def pack(  # noqa: PLR0913 - one function knows the layout
     body: bytes,
     serializer: int,
     *,
     headers: bytes = b"",
     message_id: bytes | None = None,
     flags: int = 0,
-    signer: Signs | None = None,
+    signer: "Signer | None" = None,
     queue: str = "",
 ) -> bytes:
     """Return a frame without a trail, signed for `queue` if there is a `signer`.
@@ -123,7 +119,7 @@ def unpack(raw: bytes) -> Frame:
 
 def wrap(raw: bytes) -> bytes:
     """Return a frame with a fresh id around a bare body or a broken frame: no two of them are equal."""
-    return pack(raw, _RAW, flags=WRAPPED)
+    return pack(raw, RAW, flags=WRAPPED)
 
 
 def with_trail(framed: bytes, trail: bytes) -> bytes:

@@ -87,11 +87,11 @@ def _codec(
             if isinstance(body, str):
                 body = body.encode()
         except Exception as error:
-            msg = f"cannot write a message of type {type(message).__qualname__} as {name}: {_cause(error)}"
+            msg = f"cannot write a message of type {type(message).__name__} as {name}: {_cause(error)}"
             raise BadMessage(msg) from error
         if isinstance(body, bytes):
             return body
-        msg = f"the dumps of {name} must return bytes or str, got {type(body).__qualname__}"
+        msg = f"the dumps of {name} must return bytes or str, got {type(body).__name__}"
         raise BadMessage(msg)
 
     def checked_loads(body: bytes) -> object:
@@ -109,7 +109,7 @@ def _cause(error: Exception) -> str:
         text = " ".join(str(error).split())
     except Exception:  # noqa: BLE001 - its class may come out of a message and do anything
         text = ""
-    return f"{type(error).__qualname__}: {text[:_LONGEST_CAUSE]}" if text else type(error).__qualname__
+    return f"{type(error).__name__}: {text[:_LONGEST_CAUSE]}" if text else type(error).__name__
 
 
 def _text_dumps(message: object) -> str:
@@ -149,7 +149,7 @@ def _msgpack() -> Codec:
 
 def _custom(serializer: object) -> Codec:
     dumps, loads = getattr(serializer, "dumps", None), getattr(serializer, "loads", None)
-    name = getattr(serializer, "__name__", type(serializer).__qualname__)
+    name = getattr(serializer, "__name__", type(serializer).__name__)
     if callable(dumps) and callable(loads):
         return _codec(OTHER, name, dumps, loads, framed=True)
     msg = f"a serializer needs dumps and loads, {name} has not both: use 'pickle', 'json', or None for text"

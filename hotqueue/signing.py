@@ -24,8 +24,7 @@ class Signer:
 
     __slots__ = ("_hmacs", "_key_id", "_keys", "strict")
 
-    def __init__(self, secrets: Sequence[bytes], strict: bool) -> None:
-        """Derive an id from each secret, so that nobody has to number them."""
+    def __init__(self, secrets: Sequence[bytes], strict: bool) -> None:  # noqa: FBT001 - the second of two
         if not secrets:
             msg = "signing needs at least one secret"
             raise ConfigurationError(msg)
@@ -70,7 +69,10 @@ class Signer:
         return mac.digest()
 
 
-def signer_from(secret: str | bytes | Sequence[str | bytes] | None, strict: bool | None) -> Signer | None:
+def signer_from(
+    secret: str | bytes | Sequence[str | bytes] | None,
+    strict: bool | None,  # noqa: FBT001 - the second of two
+) -> Signer | None:
     """Return the signer for what a user configured, or ``None`` if nothing is to be signed.
 
     Without `secret` the variable ``HOTQUEUE_SECRET`` is read: keys separated by spaces or commas. Without
@@ -97,7 +99,7 @@ def _secret(one: object) -> bytes:
         return one.encode("utf-8", "surrogateescape")
     if isinstance(one, bytes):
         return one
-    msg = f"a secret must be str or bytes, got {type(one).__qualname__}"
+    msg = f"a secret must be str or bytes, got {type(one).__name__}"
     raise ConfigurationError(msg)
 
 
