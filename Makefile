@@ -59,5 +59,5 @@ $(READY): pyproject.toml
 	    exit 1; \
 	fi; \
 	[ -x $(BIN)/python ] || { echo "Setting up .venv with $$($$python --version) ..."; $$python -m venv .venv; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
