@@ -13,6 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE_S = 60
+PIP = ("-m", "pip", "--quiet", "--quiet", "--disable-pip-version-check")
 APPLICATION = """
 from hotqueue import HotQueue
 
@@ -56,26 +57,17 @@ def main() -> None:
 
 def build(folder: Path) -> Path:
     """Build with the hatchling that is here: no network is needed for that."""
-    pip = [sys.executable, "-m", "pip", "--quiet", "--quiet", "wheel", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*pip, "--wheel-dir", folder, ROOT], check=True)
-    (wheel,) = folder.glob("*.whl")
-    return wheel
+    wheel = [*PIP, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, ROOT]
+    subprocess.run([sys.executable, *wheel], check=True)
+    (built,) = folder.glob("*.whl")
+    return built
 
 
 def install(wheel: Path, environment: Path) -> Path:
     """Return the folder with the commands of a fresh environment that has the wheel and its server."""
     venv.create(environment, with_pip=True)
     commands = environment / "bin"
-    pip: list[str | Path] = [
-        commands / "python",
-        "-m",
-        "pip",
-        "--quiet",
-        "--quiet",
-        "--disable-pip-version-check",
-        "install",
-    ]
-    subprocess.run([*pip, f"{wheel}[embedded]"], check=True)
+    subprocess.run([commands / "python", *PIP, "install", f"{wheel}[embedded]"], check=True)
     return commands
 
 
