@@ -57,7 +57,15 @@ def main() -> None:
 
 def build(folder: Path) -> Path:
     """Build with the hatchling that is here: no network is needed for that."""
-    wheel = [*PIP, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, ROOT]
+    wheel: list[str | Path] = [
+        *PIP,
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "--wheel-dir",
+        folder,
+        ROOT,
+    ]
     subprocess.run([sys.executable, *wheel], check=True)
     (built,) = folder.glob("*.whl")
     return built
