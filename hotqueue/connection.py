@@ -124,6 +124,19 @@ class Address:
             del options["socket_keepalive_options"]
         return cls(kind, options)
 
+    def portable(self) -> dict[str, Any]:
+        """Return what JSON can carry to another process. Raises ConfigurationError for options it cannot."""
+        for name, value in self.options.items():
+            if not isinstance(value, str | int | float | bool | list):
+                msg = f"the Redis option {name} cannot be handed to another process: give a URL instead"
+                raise ConfigurationError(msg)
+        return {"kind": self.kind, "options": self.options}
+
+    @classmethod
+    def from_portable(cls, found: dict[str, Any]) -> "Address":
+        """Read what `portable` returned."""
+        return cls(found["kind"], found["options"])
+
     def __str__(self) -> str:
         """Say host, port and database; never a user or a password."""
         place = self.options.get("path") or f"{self.host}:{self.port}"
@@ -246,6 +259,22 @@ class Connection:
 
     def _unreachable(self, error: RedisError) -> NotSent:
         return NotSent(f"Redis at {self.address} is not reachable, nothing was sent: {error}")
+
+
+def check_version(connection: Connection) -> None:
+    """Raise ConfigurationError if the server is too old for at-least-once; the plain queue works with any."""
+    try:
+        info = connection.call("INFO", "server")
+    except Refused:
+        return
+    version = next((line[14:] for line in info.decode().splitlines() if line.startswith("redis_version:")), "")
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
+    if len(numbers) == 2 and numbers < (6, 2):
+        msg = (
+            f"Redis {version} at {connection.address} is too old for at-least-once, which needs 6.2:"
+            " upgrade it, or use delivery='at-most-once'"
+        )
+        raise ConfigurationError(msg)
 
 
 class Pool:

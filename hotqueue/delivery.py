@@ -24,6 +24,7 @@ class Delivery:
     lane: "Lane" = field(repr=False)
     index: int = field(default=0, repr=False)
     id: str | None = None
+    handler: str = ""
     attempt: int = 1
     enqueued_ms: int | None = field(default=None, repr=False)
     headers: Mapping[str, object] = field(default_factory=dict)

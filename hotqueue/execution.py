@@ -60,6 +60,7 @@ class Executor:
     def execute(self, delivery: Delivery) -> Outcome:
         """Run one delivery and settle it. Raises only what the lane raises: NotSent, Refused, OutcomeUnknown."""
         run = Run(delivery, self._assignments[delivery.queue])
+        delivery.handler = run.assignment.handler
         delivery.lane.begin(delivery)
         with running(delivery):
             for step in (self._open, self._decode, self._call):

@@ -28,6 +28,10 @@ class Wakeup:
     def set(self) -> None:
         """Raise the flag and wake whoever polls."""
         self.is_set = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Wake whoever polls, without the flag."""
         with contextlib.suppress(OSError):  # a full pipe wakes just as well
             os.write(self._write, b"\0")
 

@@ -1,0 +1,119 @@
+"""The user's application: imported once, and what of it the worker shall run."""
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Iterable
+from typing import Any
+
+from hotqueue.errors import ConfigurationError, HotQueueError
+from hotqueue.execution import one_line
+from hotqueue.handler import Handler, importing, registered
+from hotqueue.queue import HotQueue
+from hotqueue.worker.settings import QueueChoice
+
+AnyHandler = Handler[..., Any]
+
+
+def load(targets: Iterable[str], choice: QueueChoice) -> list[AnyHandler]:
+    """Import `MODULE[:ATTRIBUTE]` targets and return one handler for each queue to serve, in the order of `choice`.
+
+    Raises ConfigurationError of one line for whatever is wrong.
+    """
+    if "" not in sys.path and os.getcwd() not in sys.path:  # noqa: PTH109 - sys.path holds strings
+        sys.path.insert(0, os.getcwd())  # noqa: PTH109
+    if os.environ.get("DJANGO_SETTINGS_MODULE"):
+        with importing("django"):
+            _imported("django").setup()
+    found: list[AnyHandler] = []
+    for target in targets:
+        name, _, attribute = target.partition(":")
+        with importing(name):
+            module = _imported(name)
+        found.extend(_handlers_of(_attribute(module, attribute, target), target) if attribute else registered())
+    return _chosen(_one_per_queue(dict.fromkeys(found), targets), choice)
+
+
+def _imported(name: str) -> Any:
+    if not name or name.startswith("."):
+        msg = f"{name!r} is not the name of a module: write it as myapp.tasks"
+        raise ConfigurationError(msg)
+    if name.endswith(".py") or "/" in name:
+        msg = f"{name!r} is a file: name the module, as {name.removesuffix('.py').strip('./').replace('/', '.')}"
+        raise ConfigurationError(msg)
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
+            msg = f"there is no module {error.name!r} in {os.getcwd()} or on PYTHONPATH"  # noqa: PTH109
+            raise ConfigurationError(msg) from error
+        raise ConfigurationError(_import_failed(name, error)) from error
+    except HotQueueError as error:
+        raise ConfigurationError(_import_failed(name, error)) from error
+    except BaseException as error:  # a module that calls sys.exit() must not end the template
+        raise ConfigurationError(_import_failed(name, error)) from error
+
+
+def _import_failed(name: str, error: BaseException) -> str:
+    where = ""
+    for frame in traceback.extract_tb(error.__traceback__):
+        if "importlib" not in frame.filename and not frame.filename.startswith(os.path.dirname(__file__)):  # noqa: PTH120
+            where = f" ({frame.filename}:{frame.lineno})"
+    if isinstance(error, SyntaxError) and error.filename:
+        where = f" ({error.filename}:{error.lineno})"
+    return f"cannot import {name}: {one_line(error)}{where}"
+
+
+def _attribute(module: Any, path: str, target: str) -> Any:
+    found = module
+    for part in path.split("."):
+        if not hasattr(found, part):
+            msg = f"{target}: {getattr(found, '__name__', type(found).__name__)} has no attribute {part!r}"
+            raise ConfigurationError(msg)
+        found = getattr(found, part)
+    return found
+
+
+def _handlers_of(found: Any, target: str) -> list[AnyHandler]:
+    if isinstance(found, Handler):
+        return [found]
+    if isinstance(found, HotQueue):
+        own = [handler for handler in registered() if handler.queue is found]
+        if not own:
+            msg = f"{target} is a queue without a handler: decorate a function with @queue.worker"
+            raise ConfigurationError(msg)
+        return own
+    if isinstance(found, list | tuple):
+        return [handler for each in found for handler in _handlers_of(each, target)]
+    msg = f"{target} is a {type(found).__name__}: name a handler, a HotQueue, or a list of them"
+    raise ConfigurationError(msg)
+
+
+def _one_per_queue(found: Iterable[AnyHandler], targets: Iterable[str]) -> dict[str, AnyHandler]:
+    by_queue: dict[str, AnyHandler] = {}
+    for handler in found:
+        name = handler.queue.name
+        if name in by_queue:
+            other = by_queue[name]
+            msg = (
+                f"two handlers for queue {name!r}: {other.__qualname__} ({other.where})"
+                f" and {handler.__qualname__} ({handler.where}); a queue has one, name the one as MODULE:HANDLER"
+            )
+            raise ConfigurationError(msg)
+        by_queue[name] = handler
+    if not by_queue:
+        msg = f"no handler in {', '.join(targets)}: decorate a function with @queue.worker"
+        raise ConfigurationError(msg)
+    return by_queue
+
+
+def _chosen(by_queue: dict[str, AnyHandler], choice: QueueChoice) -> list[AnyHandler]:
+    for name in choice.names:
+        if name not in by_queue:
+            msg = f"no handler for queue {name!r} of --queues; there are: {', '.join(sorted(by_queue))}"
+            raise ConfigurationError(msg)
+    handlers = [by_queue[name] for name in choice.names or by_queue]
+    for handler in handlers:
+        handler.check_callable_with_message()
+    return handlers

@@ -1,0 +1,110 @@
+"""A child: one consumer loop in a process of its own. One call, from the fork to `os._exit`."""
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from hotqueue import events
+from hotqueue.at_most_once import AtMostOnce
+from hotqueue.connection import CONSUMER_TIMEOUT_S, Connection
+from hotqueue.consumer import Consumer
+from hotqueue.delivery import Delivery, Lane, Progress
+from hotqueue.execution import Executor
+from hotqueue.handler import Handler
+from hotqueue.rota import Rota
+from hotqueue.wakeup import Wakeup
+from hotqueue.worker import logs, processes, signals
+from hotqueue.worker.scoreboard import Scoreboard, Slot
+from hotqueue.worker.settings import Settings
+from hotqueue.worker.title import ChildTitle
+
+ORPHANED = 3
+
+
+def main(
+    number: int, supervisor: int, board: Scoreboard, handlers: Sequence[Handler[..., Any]], settings: Settings
+) -> NoReturn:
+    """Consume until told to stop; never return into the template's stack."""
+    code = 1
+    try:
+        logs.bind(child=number)
+        code = _run(number, supervisor, board, handlers, settings)
+    except BaseException as error:  # noqa: BLE001 - the edge of the process
+        events.emit(logging.CRITICAL, events.CHILD_FAILED, error=error, child=number)
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):
+                stream.flush()
+        os._exit(code)
+
+
+def _run(
+    number: int, supervisor: int, board: Scoreboard, handlers: Sequence[Handler[..., Any]], settings: Settings
+) -> int:
+    wakeup = Wakeup()
+    signals.for_child(wakeup)
+    slot = Slot(board, number)
+    slot.born()
+    if not processes.die_with(supervisor, signal.SIGTERM):
+        return ORPHANED
+    shown = Shown(slot, ChildTitle(number))
+    shown.idle()
+    events.emit(logging.DEBUG, events.CHILD_READY)
+    executor = Executor([handler.queue.assignment(handler) for handler in handlers])
+    rota = Rota(
+        [handler.queue.name for handler in handlers], strict=settings.queues.strict, weights=settings.queues.weights
+    )
+    try:
+        Consumer(_lanes(handlers, shown), executor, rota, wakeup, shown).run()
+    finally:
+        shown.stopping()
+    return 0
+
+
+def _lanes(handlers: Sequence[Handler[..., Any]], progress: Progress) -> list[Lane]:
+    """One lane for each at-least-once queue; one for all at-most-once queues of a server, by one BLPOP."""
+    lanes: list[Lane] = []
+    popped: list[tuple[Any, list[str]]] = []
+    for handler in handlers:
+        if handler.options.delivery == "at-least-once":
+            lanes.append(handler.queue.lane("at-least-once", progress))
+            continue
+        address = handler.queue.address
+        names = next((names for known, names in popped if known == address), None)
+        if names is None:
+            popped.append((address, names := []))
+        names.append(handler.queue.name)
+    lanes.extend(AtMostOnce(names, Connection(address, CONSUMER_TIMEOUT_S), progress) for address, names in popped)
+    return lanes
+
+
+class Shown:
+    """A consumer's progress on the scoreboard, and in the process title what a person wants to see of it."""
+
+    def __init__(self, slot: Slot, title: ChildTitle) -> None:
+        """The hot methods are the slot's own."""
+        self._slot = slot
+        self._title = title
+        self.registered = slot.registered
+        self.claimed = slot.claimed
+        self.started = slot.started
+        self.finished = slot.finished
+
+    def idle(self) -> None:
+        """Show that nothing runs."""
+        self._slot.idle()
+        self._title.idle()
+
+    def running(self, delivery: Delivery, handler: str) -> None:
+        """Show what runs."""
+        self._slot.running(delivery, handler)
+        self._title.running(delivery, handler)
+
+    def stopping(self) -> None:
+        """Show that this child was told to stop, and has."""
+        self._slot.stopping()
+        self._title.stopping()

@@ -1,0 +1,103 @@
+"""Decisions: pure functions of facts and a clock, tested without processes."""
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+MOST_BY_DEFAULT = 8
+RESPAWN_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
+BOOT_ROUNDS = 3  # of deaths before any child became ready, until the worker gives up
+GOOD_LIFE_S = 10.0
+CRASH_WINDOW_MS = 72 * 3600 * 1000
+FORCE_AFTER_S = 1.0  # a second INT within this is the same Ctrl-C, delivered twice
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """How a child ended, and what is known about it."""
+
+    slot: int
+    pid: int
+    status: int  # as waitpid gave it
+    was_ready: bool
+    was_busy: bool
+    was_stopping: bool  # it said that it was told to stop
+    killed_by_us: bool
+    lived_s: float
+    did: int  # messages
+
+    @property
+    def signal(self) -> int:
+        """The signal that ended it, or 0."""
+        return os.WTERMSIG(self.status) if os.WIFSIGNALED(self.status) else 0
+
+    @property
+    def code(self) -> int:
+        """The exit code, or 0."""
+        return os.WEXITSTATUS(self.status) if os.WIFEXITED(self.status) else 0
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether it was told to stop, by whoever, and did."""
+        return self.status == 0 and self.was_stopping
+
+    @property
+    def is_crash(self) -> bool:
+        """Whether it counts against the message that ran: a death that was seen and not caused."""
+        return not self.is_clean and not self.killed_by_us
+
+
+def crashes_in_a_row(before: int, death: Death) -> int:
+    """Count this death after `before` others of the same slot; a good life makes them forgotten."""
+    if death.lived_s >= GOOD_LIFE_S or death.did:
+        return 1
+    return before + 1
+
+
+def respawn_delay_s(crashes: int) -> float:
+    """Return how long a slot waits after its `crashes`-th death in a row."""
+    return RESPAWN_S[min(crashes, len(RESPAWN_S)) - 1] if crashes else 0.0
+
+
+def must_give_up(deaths_before_ready: int, ever_ready: bool, concurrency: int) -> bool:
+    """Tell whether no child will ever come up: all of them died, several times, before being ready."""
+    return not ever_ready and deaths_before_ready >= BOOT_ROUNDS * concurrency
+
+
+def must_bury(crashes_ms: Sequence[int], now_ms: int, max_crashes: int) -> bool:
+    """Tell whether a message has crashed its consumer too often of late."""
+    return sum(1 for at in crashes_ms if now_ms - at <= CRASH_WINDOW_MS) >= max_crashes
+
+
+def is_forced(first_stop_s: float, now_s: float) -> bool:
+    """Tell whether an INT that comes after a stop had begun means: at once."""
+    return now_s - first_stop_s >= FORCE_AFTER_S
+
+
+def usable_cpus() -> tuple[int, str]:
+    """Return how many CPUs this process may use, and what says so."""
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _cgroup_quota()
+    if quota is not None and math.ceil(quota) < affinity:
+        return max(1, math.ceil(quota)), f"the cgroup allows {quota:g} CPUs"
+    return affinity, f"{affinity} usable CPUs"
+
+
+def default_concurrency() -> tuple[int, str]:
+    """Return the number of children where none was given, and why."""
+    cpus, why = usable_cpus()
+    return (cpus, why) if cpus <= MOST_BY_DEFAULT else (MOST_BY_DEFAULT, f"{why}, {MOST_BY_DEFAULT} by default")
+
+
+def _cgroup_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
+    try:
+        quota, period = (root / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        try:
+            quota = (root / "cpu/cpu.cfs_quota_us").read_text().strip()
+            period = (root / "cpu/cpu.cfs_period_us").read_text().strip()
+        except OSError:
+            return None
+    return int(quota) / int(period) if quota.isdecimal() and int(period) else None

@@ -1,0 +1,223 @@
+"""The scoreboard: memory that the supervisor and its children share, written without a system call.
+
+Every field is an aligned word of 8 bytes, which is never seen half written. A record of several words that must fit
+together is bracketed by a version word, odd while it is being written.
+"""
+
+import mmap
+import os
+import tempfile
+import time
+from dataclasses import dataclass
+
+from hotqueue.delivery import Delivery
+
+STARTING, IDLE, BUSY, STOPPING = 1, 2, 3, 4
+NO_CLAIM = 2**64 - 1
+
+_WORD = 8
+_HEADER = 8  # words
+_QUEUES, _SLOTS, _RENEWED = 0, 1, 2
+_CHILD = 16
+_PID, _STATE, _BORN, _DONE, _BURIED = 0, 1, 2, 3, 4
+_VERSION, _QUEUE, _ID_HIGH, _ID_LOW, _SINCE = 5, 6, 7, 8, 9
+_PLACE = 8
+_INCARNATION, _CLIENT, _CLAIM, _STARTED, _FINISHED = 0, 1, 2, 3, 4
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What one child holds of one queue. `started` and `finished` count frames of the claim."""
+
+    queue: str
+    incarnation: int
+    client_id: int
+    claim: int
+    started: int
+    finished: int
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The message a child is busy with."""
+
+    queue: str
+    id: str | None
+    since_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One child's record as it was at one moment."""
+
+    pid: int
+    state: int
+    born_ns: int
+    done: int
+    buried: int
+    running: Running | None
+    places: tuple[Place, ...]
+
+
+class Scoreboard:
+    """The whole of it. The supervisor makes it and reads; each child writes its own slot."""
+
+    def __init__(self, descriptor: int, queues: list[str], slots: int) -> None:
+        """Map `descriptor`, a file of at least `size(len(queues), slots)` bytes."""
+        self.queues = queues
+        self.slots = slots
+        self._stride = _CHILD + _PLACE * len(queues)
+        self._map = mmap.mmap(descriptor, size(len(queues), slots))
+        self.words = memoryview(self._map).cast("Q")
+
+    def slot(self, number: int) -> int:
+        """Return where the record of child `number` (from 1) begins."""
+        return _HEADER + (number - 1) * self._stride
+
+    def place(self, number: int, queue_index: int) -> int:
+        """Return where the place of child `number` for a queue begins."""
+        return self.slot(number) + _CHILD + _PLACE * queue_index
+
+    def clear(self, number: int) -> None:
+        """Empty a slot for its next child."""
+        start = self.slot(number)
+        for word in range(start, start + self._stride):
+            self.words[word] = 0
+
+    def read(self, number: int) -> Reading:
+        """Read a child's record."""
+        words, at = self.words, self.slot(number)
+        return Reading(
+            pid=words[at + _PID],
+            state=words[at + _STATE],
+            born_ns=words[at + _BORN],
+            done=words[at + _DONE],
+            buried=words[at + _BURIED],
+            running=self._running(at),
+            places=tuple(self._place(number, index) for index in range(len(self.queues))),
+        )
+
+    def state(self, number: int) -> int:
+        """Return the state alone, 0 for an empty slot."""
+        return self.words[self.slot(number) + _STATE]
+
+    def finished(self) -> int:
+        """Return how many messages all living children have finished so far."""
+        return sum(self.words[self.slot(n) + _DONE] + self.words[self.slot(n) + _BURIED] for n in self.numbers)
+
+    def incarnations(self, queue_index: int) -> list[int]:
+        """Return the incarnations of all children on a queue."""
+        found = (self.words[self.place(number, queue_index) + _INCARNATION] for number in self.numbers)
+        return [incarnation for incarnation in found if incarnation]
+
+    @property
+    def numbers(self) -> range:
+        """All slot numbers."""
+        return range(1, self.slots + 1)
+
+    def renewed(self) -> None:
+        """Note that all leases have just been renewed."""
+        self.words[_RENEWED] = time.monotonic_ns()
+
+    def _running(self, at: int) -> Running | None:
+        words = self.words
+        for _ in range(100):
+            version = words[at + _VERSION]
+            queue, high, low, since = (words[at + field] for field in (_QUEUE, _ID_HIGH, _ID_LOW, _SINCE))
+            if version % 2 == 0 and version == words[at + _VERSION]:
+                break
+        if not since or not 1 <= queue <= len(self.queues):
+            return None
+        digits = f"{high:016x}{low:016x}"
+        text = f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}" if high else None
+        return Running(self.queues[queue - 1], text, since)
+
+    def _place(self, number: int, index: int) -> Place:
+        at = self.place(number, index)
+        fields = (self.words[at + field] for field in (_INCARNATION, _CLIENT, _CLAIM, _STARTED, _FINISHED))
+        return Place(self.queues[index], *fields)
+
+
+class Slot:
+    """A child's own record: the progress of its consumer, told to whoever reads the scoreboard."""
+
+    def __init__(self, board: Scoreboard, number: int) -> None:
+        """`number` counts from 1."""
+        self.number = number
+        self._words = board.words
+        self._at = board.slot(number)
+        self._index = {queue: index for index, queue in enumerate(board.queues)}
+        self._places = {queue: board.place(number, index) for queue, index in self._index.items()}
+
+    def born(self) -> None:
+        """Say which process this is."""
+        self._words[self._at + _PID] = os.getpid()
+        self._words[self._at + _BORN] = time.monotonic_ns()
+        self._words[self._at + _STATE] = STARTING
+
+    def idle(self) -> None:
+        """Show that nothing runs."""
+        self._show(0, 0, 0, 0)
+        self._words[self._at + _STATE] = IDLE
+
+    def stopping(self) -> None:
+        """Show that this child was told to stop, and what ran is over."""
+        self._show(0, 0, 0, 0)
+        self._words[self._at + _STATE] = STOPPING
+
+    def running(self, delivery: Delivery, handler: str) -> None:
+        """Show what runs, since when."""
+        del handler  # the supervisor knows the handler of each queue
+        # The id is not decoded yet: the 16 bytes at offset 8 of a frame.
+        raw = delivery.raw
+        framed = raw[:3] == b"\xc1HQ" and len(raw) >= 24
+        high, low = (int.from_bytes(raw[8:16]), int.from_bytes(raw[16:24])) if framed else (0, 0)
+        self._show(self._index[delivery.queue] + 1, high, low, time.monotonic_ns())
+        self._words[self._at + _STATE] = BUSY
+
+    def registered(self, queue: str, incarnation: int, client_id: int) -> None:
+        """Show who serves a queue."""
+        at = self._places[queue]
+        self._words[at + _CLAIM] = NO_CLAIM
+        self._words[at + _CLIENT] = client_id
+        self._words[at + _INCARNATION] = incarnation
+
+    def claimed(self, queue: str, claim: int) -> None:
+        """Show a new claim. In between it matches no claim in Redis, so no mixture of the two is ever believed."""
+        at = self._places[queue]
+        self._words[at + _CLAIM] = NO_CLAIM
+        self._words[at + _STARTED] = 0
+        self._words[at + _FINISHED] = 0
+        self._words[at + _CLAIM] = claim
+
+    def started(self, queue: str, index: int) -> None:
+        """Show which frame of the claim runs."""
+        self._words[self._places[queue] + _STARTED] = index + 1
+
+    def finished(self, queue: str, index: int) -> None:
+        """Show that a frame of the claim is done, and count it."""
+        self._words[self._places[queue] + _FINISHED] = index + 1
+        self._words[self._at + _DONE] += 1
+
+    def _show(self, queue: int, high: int, low: int, since_ns: int) -> None:
+        words, at = self._words, self._at
+        version = words[at + _VERSION]
+        words[at + _VERSION] = version + 1
+        words[at + _QUEUE], words[at + _ID_HIGH], words[at + _ID_LOW], words[at + _SINCE] = queue, high, low, since_ns
+        words[at + _VERSION] = version + 2
+
+
+def size(queues: int, slots: int) -> int:
+    """Return the bytes that a scoreboard takes."""
+    return _WORD * (_HEADER + slots * (_CHILD + _PLACE * queues))
+
+
+def new_file(most_bytes: int) -> int:
+    """Return the descriptor of a file in memory that a fresh interpreter can be given."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("hotqueue-scoreboard")
+    else:
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+    os.ftruncate(descriptor, most_bytes)
+    return descriptor

@@ -1,0 +1,79 @@
+"""Signals: handlers only record, loops decide."""
+
+import contextlib
+import signal
+from collections import deque
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+from hotqueue.wakeup import Wakeup
+
+Handler = Callable[[int, FrameType | None], None]
+
+_SUPERVISOR = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGCHLD)
+# Meant for the supervisor, but a terminal or `kill -- -GROUP` sends them to its children as well.
+_FOR_THE_GROUP = (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP, signal.SIGUSR2)
+_BLOCKED = {*_SUPERVISOR, *_FOR_THE_GROUP}
+
+
+class Inbox:
+    """The signals that came to this process, in order, and a pipe to wait for them."""
+
+    def __init__(self, wakeup: Wakeup) -> None:
+        """Install the handlers of the supervisor; every signal wakes `wakeup`."""
+        self._arrived: deque[signal.Signals] = deque()
+        for number in _SUPERVISOR:
+            signal.signal(number, self._record)
+        wakeup.on_signals()
+
+    def take(self) -> Iterator[signal.Signals]:
+        """Yield what has come since the last time."""
+        while self._arrived:
+            yield self._arrived.popleft()
+
+    def _record(self, number: int, _frame: FrameType | None) -> None:
+        self._arrived.append(signal.Signals(number))
+
+
+def for_template(wakeup: Wakeup) -> None:
+    """Leave group signals to the supervisor, and wake up when a child ends."""
+    for number in (*_FOR_THE_GROUP, signal.SIGTERM, signal.SIGCHLD):
+        signal.signal(number, _nothing)
+    wakeup.on_signals()
+
+
+def for_child(wakeup: Wakeup) -> None:
+    """TERM sets the flag; what is meant for the supervisor does nothing. Unblocks what `blocked` blocked.
+
+    A handler that does nothing, not SIG_IGN: programs that a message handler starts would inherit that.
+    """
+    for number in _FOR_THE_GROUP:
+        signal.signal(number, _nothing)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, lambda _number, _frame: wakeup.set())
+    wakeup.on_signals()
+    unblock()
+
+
+def block() -> None:
+    """Hold signals back, from before a fork or an exec until the new process has its own handlers."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
+
+
+def unblock() -> None:
+    """Let them come."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _BLOCKED)
+
+
+@contextlib.contextmanager
+def blocked() -> Iterator[None]:
+    """Hold signals back for the time of the block."""
+    block()
+    try:
+        yield
+    finally:
+        unblock()
+
+
+def _nothing(_number: int, _frame: FrameType | None) -> None:
+    pass
