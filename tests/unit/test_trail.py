@@ -67,6 +67,11 @@ def test_texts_that_grow_when_written_stay_within_the_bound(text: str) -> None:
     assert set(Trail.load(dumped).reason) == {"error", "traceback"}
 
 
+def test_the_bound_is_used_to_the_last_byte_and_never_passed() -> None:
+    sizes = [len(Trail().with_reason(error="x" * size).dump()) for size in range(MAX_TRAIL - 40, MAX_TRAIL)]
+    assert max(sizes) == MAX_TRAIL
+
+
 def test_half_a_character_is_written_so_that_it_can_be_printed() -> None:
     dumped = Trail().with_reason(error="a\ud800b").dump()
     assert str(Trail.load(dumped).reason["error"]).encode() == b"a\\ud800b"
