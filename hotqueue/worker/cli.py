@@ -81,7 +81,7 @@ class Queues(click.ParamType):
 )
 @click.option("-b", "--burst", is_flag=True, help="End when nothing is waiting or in flight here.")
 @click.option(
-    "--embedded", is_flag=False, flag_value=str(embedded.DEFAULT_DIRECTORY), metavar="[DIR]",
+    "--embedded", is_flag=False, flag_value=str(embedded.DEFAULT_DIR), metavar="[DIR]",
     help="Start a private server if nothing answers at the URL (loopback only), with its data in DIR.",
 )
 @click.option("--check", is_flag=True, help="Import, list queues and handlers, connect, and exit.")
