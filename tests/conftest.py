@@ -2,18 +2,20 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 import redis
 
+from tests.support.processes import inhabitants, kill_all
 from tests.support.servers import LiveServer, fresh_server, kinds
-from tests.support.watchdog import close_watchdog
+from tests.support.watchdog import watching
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _watchdog() -> Iterator[None]:
-    yield
-    close_watchdog()
+def _watchdog(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with watching(tmp_path_factory.getbasetemp()):
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -57,3 +59,11 @@ def client(redis_url: str, server: LiveServer) -> Iterator[redis.Redis]:
     """A plain client of the server behind `redis_url`."""
     with redis.Redis.from_url(redis_url) as plain:
         yield plain
+
+
+@pytest.fixture
+def private_folder(tmp_path: Path) -> Iterator[Path]:
+    """The folder of a private server, not there yet; whatever server is left in it is killed."""
+    folder = tmp_path / "private"
+    yield folder
+    kill_all(lambda: inhabitants(folder))

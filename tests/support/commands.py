@@ -95,7 +95,7 @@ class Running:
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
         try:
-            kill_all([self.pid], self._mark)
+            kill_all(self.left)
         finally:
             self.process.wait(10)
             watchdog().forget(self.pid)

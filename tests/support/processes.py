@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -52,15 +52,25 @@ def _has_mark(pid: int, mark: str) -> bool:
         return False
 
 
-def kill_all(sessions: Iterable[int], mark: str = "", timeout: float = 10.0) -> None:
-    """Kill them, and assert that nothing is left."""
-    sessions = list(sessions)
+def inhabitants(folder: Path) -> set[int]:
+    """Who has `folder` or one below it as working directory: servers have that of their data. Linux only."""
+    home = folder.resolve()
+    found = set()
+    for entry in alive():
+        with suppress(OSError):
+            if Path(f"/proc/{entry.pid}/cwd").resolve().is_relative_to(home):
+                found.add(entry.pid)
+    return found - {os.getpid()}
+
+
+def kill_all(find: Callable[[], set[int]], timeout: float = 10.0) -> None:
+    """Kill whoever `find` finds, and assert that it then finds nobody."""
 
     def nobody_left() -> bool:
-        left = members(sessions, mark)
+        left = find()
         for pid in left:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         return not left
 
-    wait_until(nobody_left, timeout, f"every process of the sessions {sessions} is gone")
+    wait_until(nobody_left, timeout, "everybody is gone that had to go")

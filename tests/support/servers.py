@@ -1,6 +1,6 @@
 """Real servers for the tests: each on a free loopback port, in a folder of its own, gone with pytest.
 
-`hotqueue.embedded` is what some of these tests test, so nothing here rests on it but the way to the binary.
+`hotqueue.embedded` is what some of these tests test, so nothing here rests on it.
 """
 
 import random
@@ -17,7 +17,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from hotqueue.embedded import find_binary
+from hotqueue.binary import find_binary
 from tests.support.waiting import wait_until
 from tests.support.watchdog import watchdog
 

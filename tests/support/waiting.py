@@ -10,7 +10,7 @@ _POLL_S = 0.005
 
 
 def wait_until(condition: Callable[[], Value], timeout: float = 10.0, what: str = "") -> Value:
-    """Return the first truthy answer of `condition`; AssertionError, naming `what`, after `timeout` seconds."""
+    """Return the first truthy answer of `condition`; AssertionError with `what` after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while True:
         late = (
