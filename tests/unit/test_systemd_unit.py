@@ -35,9 +35,9 @@ def test_systemd_finds_nothing_to_complain_about(tmp_path: Path) -> None:
 
 
 def test_systemd_waits_longer_than_the_supervisor_waits_for_its_children() -> None:
-    from hotqueue.worker.cli import main
+    from hotqueue.worker.cli import command
 
-    (patience,) = (option.default for option in main.params if option.name == "shutdown_timeout")
+    (patience,) = (option.default for option in command.params if option.name == "shutdown_timeout")
     assert int(service()["TimeoutStopSec"]) > patience
 
 
