@@ -99,7 +99,8 @@ def use(commands: Path, folder: Path) -> None:
             run("python", "-c", ENQUEUE)
         finally:
             server.send_signal(signal.SIGTERM)
-            server.wait(PATIENCE_S)
+            code = server.wait(PATIENCE_S)
+    assert code == 0
     greeted = run("hotqueue-worker", "tasks", "--concurrency", "2", "--burst", "--embedded")
     assert sorted(line for line in greeted.splitlines() if line.startswith("Hello")) == [
         "Hello, Grace!",
