@@ -117,6 +117,11 @@ def unpack(raw: bytes) -> Frame:
     )
 
 
+def peek_id(raw: bytes) -> bytes:
+    """Return the 16 bytes of a frame's id without a look at the rest; zeros for a bare body."""
+    return raw[8:24] if is_frame(raw) and len(raw) >= _HEAD.size else bytes(16)
+
+
 def wrap(raw: bytes) -> bytes:
     """Return a frame with a fresh id around a bare body or a broken frame: no two of them are equal."""
     return pack(raw, RAW, flags=WRAPPED)

@@ -5,6 +5,7 @@ import os
 import sys
 import traceback
 from collections.abc import Iterable
+from types import ModuleType
 from typing import Any
 
 from hotqueue.errors import ConfigurationError, HotQueueError
@@ -17,7 +18,7 @@ AnyHandler = Handler[..., Any]
 
 
 def load(targets: Iterable[str], choice: QueueChoice) -> list[AnyHandler]:
-    """Import `MODULE[:ATTRIBUTE]` targets and return one handler for each queue to serve, in the order of `choice`.
+    """Import `MODULE[:ATTRIBUTE]` targets; return one handler for each queue to serve, in the order of `choice`.
 
     Raises ConfigurationError of one line for whatever is wrong.
     """
@@ -31,16 +32,19 @@ def load(targets: Iterable[str], choice: QueueChoice) -> list[AnyHandler]:
         name, _, attribute = target.partition(":")
         with importing(name):
             module = _imported(name)
-        found.extend(_handlers_of(_attribute(module, attribute, target), target) if attribute else registered())
+        found.extend(
+            _handlers_of(_attribute(module, attribute, target), target) if attribute else registered()
+        )
     return _chosen(_one_per_queue(dict.fromkeys(found), targets), choice)
 
 
-def _imported(name: str) -> Any:
+def _imported(name: str) -> ModuleType:
     if not name or name.startswith("."):
         msg = f"{name!r} is not the name of a module: write it as myapp.tasks"
         raise ConfigurationError(msg)
     if name.endswith(".py") or "/" in name:
-        msg = f"{name!r} is a file: name the module, as {name.removesuffix('.py').strip('./').replace('/', '.')}"
+        module = name.removesuffix(".py").strip("./").replace("/", ".")
+        msg = f"{name!r} is a file: name the module, as {module}"
         raise ConfigurationError(msg)
     try:
         return importlib.import_module(name)
@@ -65,8 +69,8 @@ def _import_failed(name: str, error: BaseException) -> str:
     return f"cannot import {name}: {one_line(error)}{where}"
 
 
-def _attribute(module: Any, path: str, target: str) -> Any:
-    found = module
+def _attribute(module: ModuleType, path: str, target: str) -> object:
+    found: object = module
     for part in path.split("."):
         if not hasattr(found, part):
             msg = f"{target}: {getattr(found, '__name__', type(found).__name__)} has no attribute {part!r}"
@@ -75,7 +79,7 @@ def _attribute(module: Any, path: str, target: str) -> Any:
     return found
 
 
-def _handlers_of(found: Any, target: str) -> list[AnyHandler]:
+def _handlers_of(found: object, target: str) -> list[AnyHandler]:
     if isinstance(found, Handler):
         return [found]
     if isinstance(found, HotQueue):
@@ -98,7 +102,7 @@ def _one_per_queue(found: Iterable[AnyHandler], targets: Iterable[str]) -> dict[
             other = by_queue[name]
             msg = (
                 f"two handlers for queue {name!r}: {other.__qualname__} ({other.where})"
-                f" and {handler.__qualname__} ({handler.where}); a queue has one, name the one as MODULE:HANDLER"
+                f" and {handler.__qualname__} ({handler.where}); name the one as MODULE:HANDLER"
             )
             raise ConfigurationError(msg)
         by_queue[name] = handler

@@ -56,7 +56,9 @@ def _run(
     events.emit(logging.DEBUG, events.CHILD_READY)
     executor = Executor([handler.queue.assignment(handler) for handler in handlers])
     rota = Rota(
-        [handler.queue.name for handler in handlers], strict=settings.queues.strict, weights=settings.queues.weights
+        [handler.queue.name for handler in handlers],
+        strict=settings.queues.strict,
+        weights=settings.queues.weights,
     )
     try:
         Consumer(_lanes(handlers, shown), executor, rota, wakeup, shown).run()
@@ -78,7 +80,9 @@ def _lanes(handlers: Sequence[Handler[..., Any]], progress: Progress) -> list[La
         if names is None:
             popped.append((address, names := []))
         names.append(handler.queue.name)
-    lanes.extend(AtMostOnce(names, Connection(address, CONSUMER_TIMEOUT_S), progress) for address, names in popped)
+    lanes.extend(
+        AtMostOnce(names, Connection(address, CONSUMER_TIMEOUT_S), progress) for address, names in popped
+    )
     return lanes
 
 

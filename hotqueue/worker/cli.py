@@ -22,12 +22,14 @@ FORMATS = ("auto", "json", "console")
 SERVER_GRACE_S = 5.0
 
 
-class Concurrency(click.ParamType):
+class Concurrency(click.ParamType[tuple[int, str]]):
     """A number from 1, or `auto`."""
 
     name = "N|auto"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, str]:
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, str]:
         """Return the number and why it is that."""
         if isinstance(value, tuple):
             return value
@@ -38,12 +40,12 @@ class Concurrency(click.ParamType):
         return int(value), "as told"
 
 
-class Queues(click.ParamType):
+class Queues(click.ParamType[QueueChoice]):
     """`a,b` or `critical=5,default=1`."""
 
     name = "a,b|a=5,b=1"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> QueueChoice:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> QueueChoice:
         """Return the choice."""
         if isinstance(value, QueueChoice):
             return value
@@ -54,55 +56,94 @@ class Queues(click.ParamType):
 
 
 @click.command(
-    context_settings={"auto_envvar_prefix": "HOTQUEUE", "help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Every option may also be set as HOTQUEUE_… in the environment or in [tool.hotqueue] of pyproject.toml.",
+    context_settings={
+        "auto_envvar_prefix": "HOTQUEUE",
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+    },
+    epilog="Every option may also be set as HOTQUEUE_… in the environment, or in [tool.hotqueue] of"
+    " pyproject.toml.",
 )
 @click.argument("targets", metavar="MODULE[:ATTRIBUTE]...", nargs=-1)
 @click.option(
-    "-c", "--concurrency", type=Concurrency(),
+    "-c",
+    "--concurrency",
+    type=Concurrency(),
     help="Child processes; auto is all the CPUs the cgroup allows.  [default: usable CPUs, at most 8]",
 )
 @click.option(
-    "-Q", "--queues", type=Queues(),
+    "-Q",
+    "--queues",
+    type=Queues(),
     help="Queues to serve: in strict order, or by weight.  [default: all that have a handler, in turn]",
 )
-@click.option("-u", "--url", help=f"Redis for queues without an address.  [default: $REDIS_URL, {DEFAULT_URL}]")
 @click.option(
-    "-t", "--shutdown-timeout", type=click.FloatRange(min=0), default=25.0, show_default=True, metavar="SECONDS",
+    "-u", "--url", help=f"Redis for queues without an address.  [default: $REDIS_URL, {DEFAULT_URL}]"
+)
+@click.option(
+    "-t",
+    "--shutdown-timeout",
+    type=click.FloatRange(min=0),
+    default=25.0,
+    show_default=True,
+    metavar="SECONDS",
     help="How long a running message may finish at a stop, before it is killed and handed back.",
 )
 @click.option(
-    "--connect-timeout", type=click.FloatRange(min=0), default=30.0, show_default=True, metavar="SECONDS",
+    "--connect-timeout",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    metavar="SECONDS",
     help="How long to wait for Redis at the start.",
 )
 @click.option(
-    "--max-crashes", type=click.IntRange(min=1), default=3, show_default=True, metavar="N",
+    "--max-crashes",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    metavar="N",
     help="Bury a message that crashed its child this often within 72 hours.",
 )
 @click.option("-b", "--burst", is_flag=True, help="End when nothing is waiting or in flight here.")
 @click.option(
-    "--embedded", is_flag=False, flag_value=str(embedded.DEFAULT_DIR), metavar="[DIR]",
+    "--embedded",
+    is_flag=False,
+    flag_value=str(embedded.DEFAULT_DIR),
+    metavar="[DIR]",
     help="Start a private server if nothing answers at the URL (loopback only), with its data in DIR.",
 )
 @click.option("--check", is_flag=True, help="Import, list queues and handlers, connect, and exit.")
-@click.option("-l", "--log-level", type=click.Choice(LEVELS, case_sensitive=False), default="info", show_default=True)
 @click.option(
-    "--log-format", type=click.Choice(FORMATS), default="auto", show_default=True,
+    "-l", "--log-level", type=click.Choice(LEVELS, case_sensitive=False), default="info", show_default=True
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(FORMATS),
+    default="auto",
+    show_default=True,
     help="auto is console on a terminal, else JSON.",
 )
 @click.version_option(__version__, prog_name="hotqueue-worker", message="%(prog)s %(version)s")
-def command(targets: tuple[str, ...], concurrency: tuple[int, str] | None, embedded: str | None, **options: Any) -> int:
-    """Run the handlers of MODULE in child processes until told to stop.
+def command(
+    targets: tuple[str, ...],
+    concurrency: tuple[int, str] | None,
+    embedded: str | None,
+    **options: Any,  # noqa: ANN401 - each is checked by its click type
+) -> int:
+    r"""Run the handlers of MODULE in child processes until told to stop.
 
-    ATTRIBUTE is a handler, a HotQueue, a list of them, or object.method; without it everything that MODULE registers
-    runs. The current folder is importable.
+    ATTRIBUTE is a handler, a HotQueue, a list of them, or object.method; without it everything that
+    MODULE registers runs. The current folder is importable.
 
     \b
     TERM, INT   stop: running messages finish within the shutdown timeout
     QUIT        stop at once; what runs is handed back
     """
     if not targets:
-        hint = f" ({embedded!r} was read as the folder of --embedded: put the module first)" if embedded else ""
+        hint = (
+            f" ({embedded!r} was read as the folder of --embedded: put the module first)" if embedded else ""
+        )
         msg = f"name a module, as in: hotqueue-worker myapp.tasks{hint}"
         raise click.UsageError(msg)
     number, why = concurrency or policy.default_concurrency()

@@ -1,8 +1,9 @@
-"""The keeper: the thread in the supervisor that does all of its Redis work, so that its main loop never waits.
+"""The keeper: a thread in the supervisor that does all of its Redis work, so that its main loop never waits.
 
 It keeps the leases of all children, gives back what dead children held, and says when nothing is left to do.
 """
 
+import contextlib
 import logging
 import queue
 import random
@@ -97,7 +98,7 @@ class Keeper:
         self._inbox.put(self._drained)
 
     def stop(self, within_s: float) -> int:
-        """Finish what is in the inbox, for `within_s` at most; return how many dead children were not settled."""
+        """Finish the inbox, for `within_s` at most; return how many dead children could not be settled."""
         self._stop_by_s = time.monotonic() + within_s
         self._inbox.put(lambda: None)
         self._thread.join(within_s)
@@ -111,7 +112,7 @@ class Keeper:
                 self._renew()
 
     def _connect(self, until_s: float) -> None:
-        """Report Connected once every server answers, or with the problem that will not go away by waiting."""
+        """Report Connected once every server answers, or with a problem that waiting did not solve."""
         delay_s = RETRY_S[0]
         while self._stop_by_s is None:
             try:
@@ -121,16 +122,16 @@ class Keeper:
                     if each.delivery == "at-least-once":
                         check_version(connection)
                 self._warn_of_eviction()
-            except ConfigurationError as error:
-                return self._report(Connected(str(error)))
-            except (NotSent, OutcomeUnknown) as error:
-                hopeless = isinstance(error, Refused) and error.code in _HOPELESS
+            except (NotSent, OutcomeUnknown, ConfigurationError) as error:
+                hopeless = isinstance(error, ConfigurationError) or getattr(error, "code", "") in _HOPELESS
                 if hopeless or time.monotonic() + delay_s > until_s:
-                    return self._report(Connected(str(error)))
+                    self._report(Connected(str(error)))
+                    return
                 time.sleep(delay_s)
                 delay_s = min(delay_s * 2, 1.0)
-                continue
-            return self._report(Connected(None))
+            else:
+                self._report(Connected(None))
+                return
 
     def _warn_of_eviction(self) -> None:
         for connection in self._connections:
@@ -141,7 +142,7 @@ class Keeper:
             if not policy_name.startswith((b"noeviction", b"volatile")):
                 events.emit(
                     logging.WARNING, events.REDIS_EVICTS,
-                    policy=policy_name.decode(), reason="Redis may delete queues when it is full: set noeviction",
+                    policy=policy_name.decode(), reason="a full Redis may delete queues: set noeviction",
                 )  # fmt: skip
 
     def _renew(self) -> None:
@@ -178,10 +179,10 @@ class Keeper:
         served = self._served[place.queue]
         connection = self._connection(served.address)
         if place.client_id:
-            try:  # a command of the dead child may still be on its way; one that is not run cannot be late
+            # A command of the dead child may still be on its way. If the server refuses, because the
+            # connection has gone by itself or an ACL forbids this, the sweep catches what comes late.
+            with contextlib.suppress(Refused):
                 connection.call("CLIENT", "KILL", "ID", place.client_id)
-            except Refused:
-                pass  # it has gone by itself, or the ACL forbids this; then the sweep catches what comes late
         name = identity.text(place.incarnation)
         running = place.claim != NO_CLAIM and place.started > place.finished
         raw: bytes | None = None

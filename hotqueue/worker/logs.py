@@ -5,10 +5,11 @@ standard-library lines, and structlog's, all in one way; unless the application 
 """
 
 import contextlib
+import json
 import logging
 import os
 import sys
-from typing import Any
+from collections.abc import Callable
 
 import structlog
 from structlog.typing import EventDict, Processor
@@ -51,7 +52,11 @@ def configure(level: str, form: str) -> None:
         _add_delivery,
     ]
     structlog.configure(
-        processors=[structlog.stdlib.filter_by_level, *chain, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *chain,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
@@ -104,12 +109,11 @@ def _renderers(form: str) -> list[Processor]:
     return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(_json)]
 
 
-def _json(fields: EventDict, **options: Any) -> str:
-    fallback = options.get("default", repr)
+def _json(fields: EventDict, default: Callable[[object], object] = repr) -> str:
     if orjson is not None:
-        with contextlib.suppress(TypeError, ValueError):
-            return orjson.dumps(fields, default=fallback, option=orjson.OPT_NON_STR_KEYS).decode()
-    return str(structlog.processors.json.dumps(fields, default=fallback, ensure_ascii=False))
+        with contextlib.suppress(TypeError):  # such as an integer of more than 64 bits
+            return orjson.dumps(fields, default=default, option=orjson.OPT_NON_STR_KEYS).decode()
+    return json.dumps(fields, default=default, ensure_ascii=False)
 
 
 def _add_delivery(_logger: object, _method: str, fields: EventDict) -> EventDict:

@@ -2,6 +2,7 @@
 
 import math
 import os
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,21 +23,10 @@ class Death:
     pid: int
     status: int  # as waitpid gave it
     was_ready: bool
-    was_busy: bool
     was_stopping: bool  # it said that it was told to stop
     killed_by_us: bool
     lived_s: float
     did: int  # messages
-
-    @property
-    def signal(self) -> int:
-        """The signal that ended it, or 0."""
-        return os.WTERMSIG(self.status) if os.WIFSIGNALED(self.status) else 0
-
-    @property
-    def code(self) -> int:
-        """The exit code, or 0."""
-        return os.WEXITSTATUS(self.status) if os.WIFEXITED(self.status) else 0
 
     @property
     def is_clean(self) -> bool:
@@ -47,6 +37,13 @@ class Death:
     def is_crash(self) -> bool:
         """Whether it counts against the message that ran: a death that was seen and not caused."""
         return not self.is_clean and not self.killed_by_us
+
+
+def how_it_ended(status: int) -> str:
+    """Say in words what a wait status means."""
+    if os.WIFSIGNALED(status):
+        return signal.Signals(os.WTERMSIG(status)).name
+    return f"exit code {os.WEXITSTATUS(status)}"
 
 
 def crashes_in_a_row(before: int, death: Death) -> int:
@@ -61,7 +58,7 @@ def respawn_delay_s(crashes: int) -> float:
     return RESPAWN_S[min(crashes, len(RESPAWN_S)) - 1] if crashes else 0.0
 
 
-def must_give_up(deaths_before_ready: int, ever_ready: bool, concurrency: int) -> bool:
+def must_give_up(deaths_before_ready: int, concurrency: int, *, ever_ready: bool) -> bool:
     """Tell whether no child will ever come up: all of them died, several times, before being ready."""
     return not ever_ready and deaths_before_ready >= BOOT_ROUNDS * concurrency
 
@@ -88,7 +85,9 @@ def usable_cpus() -> tuple[int, str]:
 def default_concurrency() -> tuple[int, str]:
     """Return the number of children where none was given, and why."""
     cpus, why = usable_cpus()
-    return (cpus, why) if cpus <= MOST_BY_DEFAULT else (MOST_BY_DEFAULT, f"{why}, {MOST_BY_DEFAULT} by default")
+    return (
+        (cpus, why) if cpus <= MOST_BY_DEFAULT else (MOST_BY_DEFAULT, f"{why}, {MOST_BY_DEFAULT} by default")
+    )
 
 
 def _cgroup_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:

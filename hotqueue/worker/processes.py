@@ -15,7 +15,7 @@ _ADOPTION_S = 5.0
 
 
 def adopt_orphans() -> bool:
-    """Make this process the parent of its orphaned descendants; False where there is no such thing (macOS)."""
+    """Make this process the parent of its orphaned descendants; False where that is not to be had (macOS)."""
     if os.environ.get("HOTQUEUE_NO_SUBREAPER"):  # how the tests try the other way on Linux
         return False
     return _prctl(_PR_SET_CHILD_SUBREAPER, 1)
@@ -36,7 +36,7 @@ def die_with(parent: int, number: signal.Signals) -> bool:
 
 
 def reap() -> Iterator[tuple[int, int]]:
-    """Yield pid and wait status of every child of this process that has ended: SIGCHLD comes once for several."""
+    """Yield pid and wait status of every ended child of this process: SIGCHLD comes once for several."""
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
@@ -109,4 +109,4 @@ class Handle:
 def _prctl(option: int, value: int) -> bool:
     if sys.platform != "linux":
         return False
-    return ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) == 0
+    return bool(ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) == 0)

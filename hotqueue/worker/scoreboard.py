@@ -1,7 +1,7 @@
 """The scoreboard: memory that the supervisor and its children share, written without a system call.
 
-Every field is an aligned word of 8 bytes, which is never seen half written. A record of several words that must fit
-together is bracketed by a version word, odd while it is being written.
+Every field is an aligned word of 8 bytes, which is never seen half written. A record of several words that
+must fit together is bracketed by a version word, odd while it is being written.
 """
 
 import mmap
@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 
 from hotqueue.delivery import Delivery
+from hotqueue.frame import id_text, peek_id
 
 STARTING, IDLE, BUSY, STOPPING = 1, 2, 3, 4
 NO_CLAIM = 2**64 - 1
@@ -103,7 +104,9 @@ class Scoreboard:
 
     def finished(self) -> int:
         """Return how many messages all living children have finished so far."""
-        return sum(self.words[self.slot(n) + _DONE] + self.words[self.slot(n) + _BURIED] for n in self.numbers)
+        return sum(
+            self.words[self.slot(n) + _DONE] + self.words[self.slot(n) + _BURIED] for n in self.numbers
+        )
 
     def incarnations(self, queue_index: int) -> list[int]:
         """Return the incarnations of all children on a queue."""
@@ -128,9 +131,8 @@ class Scoreboard:
                 break
         if not since or not 1 <= queue <= len(self.queues):
             return None
-        digits = f"{high:016x}{low:016x}"
-        text = f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}" if high else None
-        return Running(self.queues[queue - 1], text, since)
+        message_id = id_text(high.to_bytes(8) + low.to_bytes(8)) if high else None
+        return Running(self.queues[queue - 1], message_id, since)
 
     def _place(self, number: int, index: int) -> Place:
         at = self.place(number, index)
@@ -168,10 +170,8 @@ class Slot:
     def running(self, delivery: Delivery, handler: str) -> None:
         """Show what runs, since when."""
         del handler  # the supervisor knows the handler of each queue
-        # The id is not decoded yet: the 16 bytes at offset 8 of a frame.
-        raw = delivery.raw
-        framed = raw[:3] == b"\xc1HQ" and len(raw) >= 24
-        high, low = (int.from_bytes(raw[8:16]), int.from_bytes(raw[16:24])) if framed else (0, 0)
+        message_id = peek_id(delivery.raw)
+        high, low = int.from_bytes(message_id[:8]), int.from_bytes(message_id[8:])
         self._show(self._index[delivery.queue] + 1, high, low, time.monotonic_ns())
         self._words[self._at + _STATE] = BUSY
 
@@ -183,7 +183,7 @@ class Slot:
         self._words[at + _INCARNATION] = incarnation
 
     def claimed(self, queue: str, claim: int) -> None:
-        """Show a new claim. In between it matches no claim in Redis, so no mixture of the two is ever believed."""
+        """Show a new claim. In between it matches none in Redis, so no mixture of two is ever believed."""
         at = self._places[queue]
         self._words[at + _CLAIM] = NO_CLAIM
         self._words[at + _STARTED] = 0
@@ -203,7 +203,12 @@ class Slot:
         words, at = self._words, self._at
         version = words[at + _VERSION]
         words[at + _VERSION] = version + 1
-        words[at + _QUEUE], words[at + _ID_HIGH], words[at + _ID_LOW], words[at + _SINCE] = queue, high, low, since_ns
+        words[at + _QUEUE], words[at + _ID_HIGH], words[at + _ID_LOW], words[at + _SINCE] = (
+            queue,
+            high,
+            low,
+            since_ns,
+        )
         words[at + _VERSION] = version + 2
 
 

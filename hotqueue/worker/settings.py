@@ -61,7 +61,9 @@ def parse_queues(text: str) -> QueueChoice:
     if len(set(names)) < len(names):
         msg = f"{text!r} names a queue twice"
         raise ConfigurationError(msg)
-    return QueueChoice(names, {n: _weight(part) for n, part in zip(names, parts, strict=True)} if weighted else None)
+    return QueueChoice(
+        names, {n: _weight(part) for n, part in zip(names, parts, strict=True)} if weighted else None
+    )
 
 
 def _weight(part: str) -> int:

@@ -1,4 +1,4 @@
-"""The template: a fresh interpreter that imports the application once and forks a child whenever it is asked to.
+"""The template: a fresh interpreter that imports the application once and forks a child when asked to.
 
 It has no threads and no Redis. Each line on its control socket is one JSON object. It outlives its supervisor
 just long enough to see the children off.
@@ -16,14 +16,14 @@ from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from hotqueue.errors import HotQueueError
+from hotqueue.wakeup import Wakeup
 from hotqueue.worker import application, child, logs, processes, signals, title
 from hotqueue.worker.scoreboard import Scoreboard
 from hotqueue.worker.settings import Settings
-from hotqueue.wakeup import Wakeup
 
 
 def main() -> NoReturn:
-    """Run the template on the descriptors named in argv: control socket, scoreboard, and whether orphans are adopted."""
+    """Run the template; argv has two descriptors, and whether the supervisor adopts orphans."""
     control, board, adopting = (int(word) for word in sys.argv[1:4])
     sys.exit(Template(socket.socket(fileno=control), board, adopting=bool(adopting)).run())
 
@@ -32,7 +32,7 @@ class Template:
     """Reads requests, forks, reports."""
 
     def __init__(self, control: socket.socket, board: int, *, adopting: bool) -> None:
-        """`adopting`: the supervisor becomes the parent of the children; otherwise they stay this process's."""
+        """`adopting`: the supervisor becomes the parent of the children; otherwise they stay ours."""
         self._control = control
         self._board_file = board
         self._adopting = adopting
@@ -77,7 +77,7 @@ class Template:
         }
 
     def _requests(self) -> Iterator[dict[str, Any]]:
-        """Yield requests until the supervisor is gone; report ended children meanwhile, where they are ours."""
+        """Yield requests until the supervisor is gone; report ended children, where they are ours."""
         poll = select.poll()
         poll.register(self._control, select.POLLIN)
         poll.register(self._wakeup, select.POLLIN)
@@ -140,7 +140,7 @@ class Template:
                 os.close(reader)
                 answer = b"%d\n" % self._fork_child(slot, writer)
             except OSError as error:
-                answer = b"-%d\n" % error.errno
+                answer = b"-%d\n" % (error.errno or 1)
             finally:
                 os.write(writer, answer)
                 os._exit(0)
@@ -162,8 +162,8 @@ class Template:
     def _see_off(self) -> None:
         """The supervisor is gone: have the children finish within the grace, then kill those that do not.
 
-        After an orderly stop none are left. The supervisor's death reaches them by itself where the kernel tells
-        them; one that is stuck in C code or ignores it can only be ended from outside.
+        After an orderly stop none are left. Otherwise the kernel tells them of the supervisor's death, where
+        it can; one that is stuck in C code or ignores it can only be ended from outside.
         """
         handles = list(self._children.values())
         for handle in handles:

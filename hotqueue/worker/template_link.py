@@ -1,5 +1,6 @@
 """The supervisor's end of a template: start it, ask it for forks, read what it reports."""
 
+import contextlib
 import json
 import os
 import signal
@@ -23,7 +24,7 @@ class TemplateLink:
             environment["HOTQUEUE_URL"] = settings.url
         words = [str(word) for word in (theirs.fileno(), board, int(adopting))]
         with signals.blocked():  # until it has handlers of its own
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
                 [sys.executable, "-m", "hotqueue.worker.template", *words],
                 pass_fds=(theirs.fileno(), board),
                 stdin=subprocess.DEVNULL,
@@ -72,7 +73,5 @@ class TemplateLink:
         self._socket.close()
 
     def _say(self, request: dict[str, object]) -> None:
-        try:
+        with contextlib.suppress(ConnectionError):  # it has ended, and that is about to be noticed
             self._socket.sendall(json.dumps(request).encode() + b"\n")
-        except (BrokenPipeError, ConnectionError):
-            pass  # it has ended, and that is about to be noticed

@@ -41,4 +41,5 @@ class ChildTitle:
         now_s = time.monotonic()
         if now_s >= self._next_s:
             self._next_s = now_s + EVERY_S
-            setproctitle(f"hotqueue: child {self._number} {delivery.queue} {handler} since {time.strftime('%H:%M:%S')}")
+            since = time.strftime("%H:%M:%S")
+            setproctitle(f"hotqueue: child {self._number} {delivery.queue} {handler} since {since}")
