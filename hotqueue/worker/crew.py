@@ -1,0 +1,198 @@
+"""The crew: the children of a supervisor, the slots they have, what their deaths mean and who comes next."""
+
+import logging
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from hotqueue import events
+from hotqueue.worker import policy, processes, scoreboard
+from hotqueue.worker.keeper import Left, Served
+from hotqueue.worker.policy import Death
+from hotqueue.worker.scoreboard import Reading, Scoreboard
+
+FORK_AGAIN_S = 1.0  # at the least, after the kernel refused one
+
+
+@dataclass(slots=True)
+class Child:
+    """One child; without a pid while the template is forking it."""
+
+    slot: int
+    asked_s: float
+    pid: int = 0
+    killed: bool = False
+
+
+class Crew:
+    """Knows every child. It asks for forks and says what dead children left, and waits for nothing."""
+
+    def __init__(
+        self,
+        board: Scoreboard,
+        served: Sequence[Served],
+        fork: Callable[[int], None],
+        recover: Callable[[Left], None],
+    ) -> None:
+        """All slots of `board` are vacant."""
+        self._board = board
+        self._served = {each.queue: each for each in served}
+        self._fork = fork
+        self._recover = recover
+        self._children: dict[int, Child] = {}
+        self._vacant = dict.fromkeys(board.numbers, 0.0)  # slot → when it may be filled
+        self._unknown: dict[
+            int, int
+        ] = {}  # reaped before their fork was reported, or somebody's grandchildren
+        self._crashes: dict[int, int] = {}  # slot → deaths in a row
+        self._boot_deaths = 0
+        self._ever_ready = False
+        self._last_cause = ""
+
+    def fill(self) -> None:
+        """Ask for a child for each vacant slot whose time has come."""
+        now_s = time.monotonic()
+        for slot in [slot for slot, at_s in self._vacant.items() if now_s >= at_s]:
+            del self._vacant[slot]
+            self._children[slot] = Child(slot, now_s)
+            self._fork(slot)
+
+    def forked(self, slot: int, pid: int) -> None:
+        """Note the answer to `fill`."""
+        self._children[slot].pid = pid
+        events.emit(logging.INFO, events.CHILD_STARTED, child=slot, pid=pid)
+        if pid in self._unknown:
+            self.ended(pid, self._unknown.pop(pid))
+
+    def fork_failed(self, slot: int, error: str) -> None:
+        """Note the other answer to `fill`, and try again later."""
+        self._crashes[slot] = self._crashes.get(slot, 0) + 1
+        delay_s = max(FORK_AGAIN_S, policy.respawn_delay_s(self._crashes[slot]))
+        events.emit(logging.ERROR, events.FORK_FAILED, child=slot, reason=error, again_in_s=delay_s)
+        self._vacate(slot, time.monotonic() + delay_s)
+
+    def forget_unforked(self) -> None:
+        """The template has ended: what it had not answered never will be."""
+        for child in [child for child in self._children.values() if not child.pid]:
+            self._vacate(child.slot, time.monotonic())
+
+    def ended(self, pid: int, status: int) -> None:
+        """Report how a child ended, give back what it held, and vacate its slot."""
+        child = next((child for child in self._children.values() if child.pid == pid), None)
+        if child is None:
+            self._unknown[pid] = status
+            return
+        reading = self._board.read(child.slot)
+        death = _death(child, reading, status)
+        self._last_cause = policy.how_it_ended(status)
+        self._ever_ready = self._ever_ready or death.was_ready
+        self._report(death, reading)
+        places = tuple(place for place in reading.places if place.incarnation)
+        if places:
+            self._recover(Left(child.slot, pid, places, death.is_crash, self._last_cause))
+        self._board.clear(child.slot)
+        if death.is_clean:  # somebody told this child alone to stop, and nobody takes its place
+            del self._children[child.slot]
+            return
+        self._crashes[child.slot] = policy.crashes_in_a_row(self._crashes.get(child.slot, 0), death)
+        self._boot_deaths += not death.was_ready
+        self._vacate(child.slot, time.monotonic() + policy.respawn_delay_s(self._crashes[child.slot]))
+
+    def terminate(self) -> None:
+        """Tell every child that has been forked to finish what it runs and leave."""
+        for child in self._with_pid():
+            processes.kill(child.pid, signal.SIGTERM)
+
+    def kill(self, reason: str) -> bool:
+        """Kill every child that is left; return whether there was one."""
+        left = [child for child in self._with_pid() if not child.killed]
+        for child in left:
+            child.killed = True
+            running = self._board.read(child.slot).running
+            events.emit(
+                logging.WARNING, events.CHILD_KILLED, child=child.slot, pid=child.pid, reason=reason,
+                queue=running.queue if running else None, id=running.id if running else None,
+            )  # fmt: skip
+            processes.kill(child.pid, signal.SIGKILL)
+        return bool(left)
+
+    def kill_unwatched(self, reason: str) -> None:
+        """Kill children whose end nobody would report, and count them as ended."""
+        self.kill(reason)
+        for child in list(self._with_pid()):
+            self.ended(child.pid, signal.SIGKILL)
+
+    @property
+    def size(self) -> int:
+        """How many children there are, or are being forked."""
+        return len(self._children)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether there is no child and none to come."""
+        return not self._children and not self._vacant
+
+    @property
+    def problem(self) -> str | None:
+        """Why no child will ever come up, if that is so."""
+        if policy.must_give_up(self._boot_deaths, self._board.slots, ever_ready=self._ever_ready):
+            return f"no child became ready, the last one died with {self._last_cause}"
+        return None
+
+    @property
+    def next_s(self) -> float:
+        """When the next vacant slot may be filled; infinite if there is none."""
+        return min(self._vacant.values(), default=float("inf"))
+
+    def busy(self) -> int:
+        """Return how many children run a message."""
+        return sum(self._board.state(slot) == scoreboard.BUSY for slot in self._children)
+
+    def all_idle(self) -> bool:
+        """Tell whether every slot has a child that waits."""
+        waiting = all(self._board.state(slot) == scoreboard.IDLE for slot in self._children)
+        return bool(self._children) and not self._vacant and waiting
+
+    def finished(self) -> int:
+        """Return how many messages the living children have ended; it changes when anything was done."""
+        return self._board.finished()
+
+    def _with_pid(self) -> Iterator[Child]:
+        return (child for child in self._children.values() if child.pid)
+
+    def _vacate(self, slot: int, until_s: float) -> None:
+        del self._children[slot]
+        self._vacant[slot] = until_s
+
+    def _report(self, death: Death, reading: Reading) -> None:
+        running = reading.running
+        served = self._served[running.queue] if running else None
+        lost = death.is_crash and served is not None and served.delivery == "at-most-once"
+        events.emit(
+            logging.ERROR if death.is_crash else logging.INFO,
+            events.CHILD_EXITED,
+            child=death.slot,
+            pid=death.pid,
+            cause=policy.how_it_ended(death.status),
+            lived_s=round(death.lived_s, 1),
+            done=death.did,
+            queue=running.queue if running else None,
+            id=running.id if running else None,
+            handler=served.handler if served else None,
+            running_ms=round((time.monotonic_ns() - running.since_ns) / 1e6) if running else None,
+            lost=1 if lost else None,
+        )
+
+
+def _death(child: Child, reading: Reading, status: int) -> Death:
+    return Death(
+        slot=child.slot,
+        pid=child.pid,
+        status=status,
+        was_ready=reading.state in {scoreboard.IDLE, scoreboard.BUSY, scoreboard.STOPPING},
+        was_stopping=reading.state == scoreboard.STOPPING,
+        killed_by_us=child.killed,
+        lived_s=time.monotonic() - child.asked_s,
+        did=reading.done,
+    )
