@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from hotqueue.worker.cli import command
+
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "systemd.md"
 
 
@@ -35,8 +37,6 @@ def test_systemd_finds_nothing_to_complain_about(tmp_path: Path) -> None:
 
 
 def test_systemd_waits_longer_than_the_supervisor_waits_for_its_children() -> None:
-    from hotqueue.worker.cli import command
-
     (patience,) = (option.default for option in command.params if option.name == "shutdown_timeout")
     assert int(service()["TimeoutStopSec"]) > patience
 
