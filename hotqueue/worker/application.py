@@ -18,7 +18,7 @@ AnyHandler = Handler[..., Any]
 
 
 def load(targets: Iterable[str], choice: QueueChoice) -> list[AnyHandler]:
-    """Import `MODULE[:ATTRIBUTE]` targets; return one handler for each queue to serve, in the order of `choice`.
+    """Import `MODULE[:ATTRIBUTE]` targets; return one handler for each queue to serve, as `choice` orders them.
 
     Raises ConfigurationError of one line for whatever is wrong.
     """

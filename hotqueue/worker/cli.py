@@ -35,9 +35,9 @@ class Concurrency(click.ParamType[tuple[int, str]]):
             return value
         if str(value) == "auto":
             return policy.usable_cpus()
-        if not str(value).isdecimal() or int(value) < 1:
+        if not str(value).isdecimal() or int(str(value)) < 1:
             self.fail(f"{value!r} is neither a whole number from 1 nor auto", param, ctx)
-        return int(value), "as told"
+        return int(str(value)), "as told"
 
 
 class Queues(click.ParamType[QueueChoice]):

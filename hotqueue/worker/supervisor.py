@@ -1,4 +1,4 @@
-"""The supervisor: as many children as asked for, until told to stop. It runs no user code, waits for nobody."""
+"""The supervisor: as many children as asked for, until told to stop. It runs no user code and never waits."""
 
 import logging
 import select
