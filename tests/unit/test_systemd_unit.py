@@ -38,6 +38,7 @@ def test_systemd_finds_nothing_to_complain_about(tmp_path: Path) -> None:
 
 def test_systemd_waits_longer_than_the_supervisor_waits_for_its_children() -> None:
     (patience,) = (option.default for option in command.params if option.name == "shutdown_timeout")
+    assert isinstance(patience, float)
     assert int(service()["TimeoutStopSec"]) > patience
 
 
