@@ -18,7 +18,7 @@ AnyHandler = Handler[..., Any]
 
 
 def load(targets: Iterable[str], choice: QueueChoice) -> list[AnyHandler]:
-    """Import `MODULE[:ATTRIBUTE]` targets; return one handler for each queue to serve, as `choice` orders them.
+    """Import `MODULE[:ATTRIBUTE]` targets; return one handler for each queue to serve, ordered by `choice`.
 
     Raises ConfigurationError of one line for whatever is wrong.
     """
