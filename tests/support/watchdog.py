@@ -1,8 +1,8 @@
 """Nothing that a test started outlives pytest, not even a pytest that was killed by -9.
 
 A process of its own reads the sessions under way from a pipe and, when that ends, kills what is left of them.
-If pytest was killed, that includes whoever works in its temporary folder. A parent death signal would need code
-between fork and exec, and is not to be had on macOS.
+If pytest was killed, that includes whoever works in its temporary folder. A parent death signal would need
+code between fork and exec, and is not to be had on macOS.
 """
 
 import subprocess
