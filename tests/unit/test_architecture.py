@@ -27,7 +27,6 @@ LIBRARY = [
     "consumer",
     "queue",
     "__init__",
-    "binary datadir",
     "binary datadir loopback",
     "embedded",
     "cli.server",
