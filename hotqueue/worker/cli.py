@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import click
 
 from hotqueue import __version__, embedded
-from hotqueue.connection import DEFAULT_URL, Address
+from hotqueue.address import DEFAULT_URL, Address
 from hotqueue.errors import ConfigurationError, HotQueueError
 from hotqueue.worker import logs, policy
 from hotqueue.worker.keeper import Served
