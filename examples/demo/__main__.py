@@ -43,7 +43,7 @@ def main() -> int:
             texts.enqueue(*paths)
             say(f"{len(texts):,} files are waiting in {texts.key}, on a private server at port {port}", "")
 
-        code = work("examples.demo.tasks", "--concurrency", "4", "--embedded", folder, "--burst")
+        code = work("examples.demo.tasks", "--concurrency", "4", "--burst", "--embedded", folder)
 
         with server(url, folder):  # another server with the same data
             done, waiting = len(results), len(texts)
@@ -80,7 +80,7 @@ def server(url: str, folder: str) -> Iterator[None]:
 
 def work(*arguments: str) -> int:
     """Run hotqueue-worker to its end. Ctrl-C reaches it as well: it stops in order, and we wait for that."""
-    say(f"$ {shlex.join(['hotqueue-worker', *arguments])}")
+    say(f"$ {shlex.join(['hotqueue-worker', *arguments])}".replace(" --embedded", " \\\n    --embedded"))
     command = [sys.executable, "-m", "hotqueue.worker", *arguments]
     worker = subprocess.Popen(command, cwd=ROOT)  # noqa: S603 - our own command
     while True:
