@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from hotqueue import events
 from tests.support.commands import run, start
 from tests.support.processes import inhabitants, kill_all
 from tests.support.servers import free_port
@@ -92,3 +93,10 @@ def test_whoever_installs_from_an_index_names_the_bound() -> None:
     installs = [line for line in lines if re.search(r"pip install .*hotqueue", line)]
     assert installs
     assert [line for line in installs if not re.search(r"hotqueue(\[[\w,]+\])?>=1'", line)] == []
+
+
+def test_the_page_about_the_log_has_every_event_and_no_other() -> None:
+    text = (ROOT / "docs/reference/log.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    listed = {name for row in rows for name in re.findall(r"`([\w]+\.[\w]+)`", row)}
+    assert listed == {value for name, value in vars(events).items() if name.isupper()}
