@@ -1,12 +1,15 @@
 """One delivery, from the bytes to the end of its handler, in short steps on one record."""
 
 import asyncio
+import contextvars
 import inspect
 import logging
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
 from typing import Any, Literal
 
 from hotqueue import events
@@ -18,6 +21,7 @@ from hotqueue.trail import Trail
 from hotqueue.wakeup import Forced
 
 TRACEBACK_CHARACTERS = 6000
+_CALLERS = (str(Path(__file__).parent), str(Path(asyncio.__file__).parent))
 
 Outcome = Literal["done", "failed", "unreadable"]
 
@@ -102,12 +106,13 @@ class Executor:
         except Forced:
             raise
         except BaseException as error:  # noqa: BLE001 - a handler that raises SystemExit fails; the child lives
-            run.outcome, run.error = "failed", error
+            run.outcome, run.error = "failed", error.with_traceback(_from_handler_on(error.__traceback__))
 
     def _await(self, coroutine: Any) -> None:
         if self._runner is None:
             self._runner = asyncio.Runner()
-        self._runner.run(coroutine)
+        # A context for each message: the runner's own is a copy from when it ran its first one.
+        self._runner.run(coroutine, context=contextvars.copy_context())
 
     def _settle(self, run: Run) -> None:
         delivery = run.delivery
@@ -157,6 +162,14 @@ def one_line(error: BaseException | None) -> str:
     except Exception:  # noqa: BLE001 - the error comes from a user's class
         text = ""
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _from_handler_on(trace: TracebackType | None) -> TracebackType | None:
+    """Leave out how we and asyncio called the handler; all of it if nothing else is there."""
+    own = trace
+    while own is not None and own.tb_frame.f_code.co_filename.startswith(_CALLERS):
+        own = own.tb_next
+    return own or trace
 
 
 def _traceback(error: BaseException | None) -> str | None:

@@ -1,10 +1,8 @@
 """A child: one consumer loop in a process of its own. One call, from the fork to `os._exit`."""
 
-import contextlib
 import logging
 import os
 import signal
-import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -17,41 +15,36 @@ from hotqueue.execution import Executor
 from hotqueue.handler import Handler
 from hotqueue.rota import Rota
 from hotqueue.wakeup import Wakeup
-from hotqueue.worker import logs, processes, signals
-from hotqueue.worker.scoreboard import Scoreboard, Slot
+from hotqueue.worker import logs, output, processes, signals
+from hotqueue.worker.scoreboard import Slot
 from hotqueue.worker.settings import Settings
 from hotqueue.worker.title import ChildTitle
 
-ORPHANED = 3
+CRASHED = 1
 
 
 def main(
-    number: int, supervisor: int, board: Scoreboard, handlers: Sequence[Handler[..., Any]], settings: Settings
+    slot: Slot, ticket: int, parent: int, handlers: Sequence[Handler[..., Any]], settings: Settings
 ) -> NoReturn:
     """Consume until told to stop; never return into the template's stack."""
-    code = 1
+    code = CRASHED
     try:
-        logs.bind(child=number)
-        code = _run(number, supervisor, board, handlers, settings)
+        logs.bind(child=slot.number)
+        if slot.take(ticket):
+            code = _run(slot, parent, handlers, settings)
     except BaseException as error:  # noqa: BLE001 - the edge of the process
-        events.emit(logging.CRITICAL, events.CHILD_FAILED, error=error, child=number)
+        events.emit(logging.CRITICAL, events.CHILD_FAILED, error=error, child=slot.number)
     finally:
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(Exception):
-                stream.flush()
+        output.flush()
         os._exit(code)
 
 
-def _run(
-    number: int, supervisor: int, board: Scoreboard, handlers: Sequence[Handler[..., Any]], settings: Settings
-) -> int:
+def _run(slot: Slot, parent: int, handlers: Sequence[Handler[..., Any]], settings: Settings) -> int:
     wakeup = Wakeup()
     signals.for_child(wakeup)
-    slot = Slot(board, number)
-    slot.born()
-    if not processes.die_with(supervisor, signal.SIGTERM):
-        return ORPHANED
-    shown = Shown(slot, ChildTitle(number))
+    if not processes.die_with(parent, signal.SIGTERM):
+        return CRASHED
+    shown = Shown(slot, ChildTitle(slot.number))
     shown.idle()
     events.emit(logging.DEBUG, events.CHILD_READY)
     executor = Executor([handler.queue.assignment(handler) for handler in handlers])

@@ -34,9 +34,9 @@ LIBRARY = [
     "cli.__main__",
 ]
 WORKER = [
-    "policy settings scoreboard title logs processes",
-    "signals application",
-    "template_link template child keeper crew",
+    "policy settings scoreboard title logs output processes",
+    "signals application recovery options",
+    "template_link templates template child keeper keepers crew burst",
     "supervisor",
     "cli",
     "__init__ __main__",
@@ -61,15 +61,13 @@ HOMES = {
     "structlog.configure": "worker/logs.py",
     "logging.basicConfig": "",
     "setproctitle": "worker/title.py",
-    "click": "cli/__init__.py cli/server.py worker/cli.py",
+    "click": "cli/__init__.py cli/server.py worker/cli.py worker/options.py",
     "sys.exit": "cli/__main__.py worker/cli.py worker/template.py",  # each is where a process begins
     "redis": "errors.py address.py connection.py",
 }
 
 # A file over 250 lines → why it is still one noun.
-BIG_FILES = {
-    "worker/supervisor.py": "one loop and what its passes hear; crew.py and template_link.py are taken out",
-}
+BIG_FILES: dict[str, str] = {}
 MAX_FILE_LINES = 250
 MAX_FUNCTION_LINES = 40  # without its docstring
 
