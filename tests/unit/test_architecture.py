@@ -212,7 +212,7 @@ def test_no_tracked_file_names_a_folder_of_somebody_s_machine() -> None:
         pytest.skip("not a git checkout")
     private = re.compile(
         r"(?<![\w.$}-])/(?:[h]ome|[U]sers|[r]oot|[w]ork)/(?!ada/)\w"
-    )  # Ada lives in the docs
+    )  # Ada is made up, for the documentation
     leaks = [
         f"{name}:{number}"
         for name in listing.stdout.split("\0")
