@@ -31,12 +31,10 @@ def load(targets: Iterable[str], choice: QueueChoice) -> list[AnyHandler]:
         _imported("django", lambda: importlib.import_module("django").setup())
     found: list[AnyHandler] = []
     for target in targets:
-        name, _, attribute = target.partition(":")
+        name, colon, attribute = target.partition(":")
         _check_module_name(name)
         module = _imported(name, lambda name=name: importlib.import_module(name))  # type: ignore[misc]
-        found.extend(
-            _handlers_of(_attribute(module, attribute, target), target) if attribute else registered()
-        )
+        found.extend(_handlers_of(_attribute(module, attribute, target), target) if colon else registered())
     return _chosen(_one_per_queue(dict.fromkeys(found), targets), choice)
 
 
@@ -65,16 +63,16 @@ def _imported(name: str, act: Callable[[], Any]) -> Any:
 
 
 def _import_failed(name: str, error: BaseException) -> str:
-    if isinstance(error, SyntaxError) and error.filename:
-        where = f" ({error.filename}:{error.lineno})"
-    else:
-        frames = [
-            frame
-            for frame in traceback.extract_tb(error.__traceback__)
-            if not frame.filename.startswith(("<frozen importlib", importlib.__file__, _PACKAGE))
-        ]
-        where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
-    return f"cannot import {name}: {one_line(error)}{where}"
+    if isinstance(error, SyntaxError):
+        return f"cannot import {name}: {type(error).__name__}: {error.msg} ({error.filename}:{error.lineno})"
+    frames = [
+        f"{frame.filename}:{frame.lineno}"
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith(("<frozen importlib", importlib.__file__, _PACKAGE))
+    ]
+    said = one_line(error)
+    where = f" ({frames[-1]})" if frames and frames[-1] not in said else ""
+    return f"cannot import {name}: {said}{where}"
 
 
 def _attribute(module: object, path: str, target: str) -> object:
@@ -98,7 +96,7 @@ def _handlers_of(found: object, target: str) -> list[AnyHandler]:
         return own
     if isinstance(found, list | tuple):
         return [handler for each in found for handler in _handlers_of(each, target)]
-    msg = f"{target} is a {type(found).__name__}: name a handler, a HotQueue, or a list of them"
+    msg = f"{target} is of type {type(found).__name__}: name a handler, a HotQueue, or a list of them"
     raise ConfigurationError(msg)
 
 

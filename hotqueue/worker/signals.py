@@ -1,6 +1,7 @@
 """Signals: handlers only record, loops decide."""
 
 import contextlib
+import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -54,6 +55,7 @@ def for_child(wakeup: Wakeup) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, lambda _number, _frame: wakeup.set())
     wakeup.on_signals()
+    _let_forks_end()
     _unblock()
 
 
@@ -80,6 +82,25 @@ def raised() -> Iterator[None]:
 
 def _unblock() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _BLOCKED)
+
+
+def _let_forks_end() -> None:
+    """Give TERM its default back in what a handler forks, or it could not end that.
+
+    Held back meanwhile: one that came before would be recorded in the fork, and forgotten.
+    """
+    term = {signal.SIGTERM}
+
+    def after_in_child() -> None:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, term)
+
+    os.register_at_fork(
+        before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, term),
+        after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, term),
+        after_in_child=after_in_child,
+    )
 
 
 def _nothing(_number: int, _frame: FrameType | None) -> None:

@@ -56,7 +56,7 @@ HOMES = {
     "ctypes": "worker/processes.py",
     "signal.pidfd_send_signal": "worker/processes.py",
     "signal.signal": "wakeup.py cli/server.py worker/signals.py",
-    "signal.set_wakeup_fd": "wakeup.py",
+    "signal.set_wakeup_fd": "wakeup.py worker/signals.py",
     "signal.pthread_sigmask": "worker/signals.py",
     "structlog.configure": "worker/logs.py",
     "logging.basicConfig": "",
