@@ -1,12 +1,12 @@
 """One delivery, from the bytes to the end of its handler, in short steps on one record."""
 
 import asyncio
-import contextvars
+import contextlib
 import inspect
 import logging
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -15,12 +15,13 @@ from typing import Any, Literal
 from hotqueue import events
 from hotqueue.delivery import Delivery, running
 from hotqueue.envelope import Envelope, Opened, noted, trail_of
-from hotqueue.errors import BadMessage
 from hotqueue.frame import WRAPPED, enqueued_ms, id_text
 from hotqueue.trail import Trail
 from hotqueue.wakeup import Forced
 
 TRACEBACK_CHARACTERS = 6000
+LINE_CHARACTERS = 500
+CANCEL_S = 1.0
 _CALLERS = (str(Path(__file__).parent), str(Path(asyncio.__file__).parent))
 
 Outcome = Literal["done", "failed", "unreadable"]
@@ -43,14 +44,13 @@ class Run:
     delivery: Delivery
     assignment: Assignment
     started_s: float = field(default_factory=time.monotonic)
-    opened: Opened | None = None
     message: Any = None
     outcome: Outcome = "done"
     error: BaseException | None = None
 
 
 class Executor:
-    """Runs deliveries one after the other. Coroutines share one event loop that lives as long as this does."""
+    """Runs deliveries one after the other. Coroutines share an event loop that lives as long as this does."""
 
     def __init__(self, assignments: list[Assignment]) -> None:
         """Each queue has exactly one assignment."""
@@ -61,68 +61,78 @@ class Executor:
         """Return the name of the handler that gets `delivery`."""
         return self._assignments[delivery.queue].handler
 
-    def execute(self, delivery: Delivery) -> Outcome:
-        """Run one delivery and settle it. Raises only what the lane raises: NotSent, Refused, OutcomeUnknown."""
+    def run(self, delivery: Delivery) -> Run:
+        """Decode it and call its handler. Raises only `Forced`; whatever else happens is the outcome."""
         run = Run(delivery, self._assignments[delivery.queue])
         delivery.handler = run.assignment.handler
         delivery.lane.begin(delivery)
         with running(delivery):
-            for step in (self._open, self._decode, self._call):
-                if run.outcome == "done":
-                    step(run)
-        self._settle(run)
-        return run.outcome
+            self._decode(run)
+            if run.outcome == "done":
+                self._call(run)
+        return run
+
+    def settle(self, run: Run) -> None:
+        """Acknowledge or bury it, and log that. Raises only what the lane raises."""
+        delivery = run.delivery
+        duration_ms = (time.monotonic() - run.started_s) * 1000
+        try:
+            if run.outcome == "done":
+                delivery.lane.ack(delivery)
+            else:
+                delivery.lane.bury(delivery, noted(delivery.raw, self._trail(run)))
+        finally:
+            self._report(run, duration_ms)
+            run.error = None  # its traceback holds this run, and with it the message
 
     def close(self) -> None:
         """Cancel what handlers left on the event loop, and close it."""
-        if self._runner is not None:
+        if self._runner is not None and not self._runner.get_loop().is_closed():
             self._runner.close()
-            self._runner = None
-
-    def _open(self, run: Run) -> None:
-        delivery = run.delivery
-        try:
-            run.opened = opened = run.assignment.envelope().read(delivery.raw)
-        except BadMessage as error:
-            run.outcome, run.error = "unreadable", error
-            return
-        delivery.headers, delivery.trail, delivery.attempt = opened.headers, opened.trail, opened.trail.attempt
-        if opened.frame is not None and not opened.frame.flags & WRAPPED:
-            delivery.id = id_text(opened.frame.message_id)
-            delivery.enqueued_ms = enqueued_ms(opened.frame.message_id)
+        self._runner = None
 
     def _decode(self, run: Run) -> None:
-        assert run.opened is not None
         try:
-            run.message = run.assignment.envelope().decode(run.opened)
+            envelope = run.assignment.envelope()
+            opened = envelope.read(run.delivery.raw)
+            _describe(run.delivery, opened)
+            run.message = envelope.decode(opened)
+        except Forced:
+            raise
         except BaseException as error:  # noqa: BLE001 - an unpickled object may raise anything, SystemExit too
             run.outcome, run.error = "unreadable", error
 
     def _call(self, run: Run) -> None:
         try:
             result = run.assignment.call(run.message)
-            if inspect.iscoroutine(result):
-                self._await(result)
+            if result is not None:
+                self._finish(result)
         except Forced:
             raise
         except BaseException as error:  # noqa: BLE001 - a handler that raises SystemExit fails; the child lives
             run.outcome, run.error = "failed", error.with_traceback(_from_handler_on(error.__traceback__))
 
-    def _await(self, coroutine: Any) -> None:
-        if self._runner is None:
-            self._runner = asyncio.Runner()
-        # A context for each message: the runner's own is a copy from when it ran its first one.
-        self._runner.run(coroutine, context=contextvars.copy_context())
+    def _finish(self, result: Any) -> None:
+        """Bring to its end what has only begun when an async handler, or one that calls another, returns."""
+        if inspect.isawaitable(result):
+            self._await(result)
+        elif inspect.isgenerator(result) or inspect.isasyncgen(result):
+            msg = "the handler has a yield, so to call it only makes a generator and runs nothing of it"
+            raise TypeError(msg)
 
-    def _settle(self, run: Run) -> None:
-        delivery = run.delivery
-        duration_ms = (time.monotonic() - run.started_s) * 1000
-        if run.outcome == "done":
-            delivery.lane.ack(delivery)
-            self._report(run, duration_ms)
-        else:
-            self._report(run, duration_ms)
-            delivery.lane.bury(delivery, noted(delivery.raw, self._trail(run)))
+    def _await(self, awaitable: Awaitable[Any]) -> None:
+        if self._runner is None or self._runner.get_loop().is_closed():
+            self._runner = asyncio.Runner()
+        loop = self._runner.get_loop()
+        # Not `Runner.run`, whose context would be for ever the one of the first message.
+        task = asyncio.ensure_future(awaitable, loop=loop)
+        try:
+            loop.run_until_complete(task)
+        finally:
+            if not task.done():  # a signal, or another task, has stopped the loop: not into the next message
+                task.cancel()
+                with contextlib.suppress(RuntimeError):  # somebody else's loop is running in this thread
+                    loop.run_until_complete(asyncio.wait([task], timeout=CANCEL_S))
 
     def _trail(self, run: Run) -> Trail:
         trail = trail_of(run.delivery.raw)
@@ -140,7 +150,8 @@ class Executor:
         if not events.log.isEnabledFor(level):
             return
         delivery = run.delivery
-        waited_ms = None if delivery.enqueued_ms is None else time.time() * 1000 - delivery.enqueued_ms - duration_ms
+        begun_ms = time.time() * 1000 - duration_ms
+        waited_ms = None if delivery.enqueued_ms is None else max(begun_ms - delivery.enqueued_ms, 0.0)
         events.emit(
             level,
             events.MESSAGE_DONE if done else events.MESSAGE_BURIED,
@@ -150,16 +161,26 @@ class Executor:
             handler=run.assignment.handler,
             attempt=delivery.attempt,
             duration_ms=round(duration_ms, 1),
-            wait_ms=None if waited_ms is None else round(max(waited_ms, 0.0), 1),
+            wait_ms=None if waited_ms is None else round(waited_ms, 1),
             reason=None if done else f"{run.outcome}: {one_line(run.error)}",
         )
+
+
+def _describe(delivery: Delivery, opened: Opened) -> None:
+    delivery.headers = opened.headers
+    delivery.trail = opened.trail
+    delivery.attempt = opened.trail.attempt
+    frame = opened.frame
+    if frame is not None and not frame.flags & WRAPPED:  # the id of a wrapping is none of the message's
+        delivery.id = id_text(frame.message_id)
+        delivery.enqueued_ms = enqueued_ms(frame.message_id)
 
 
 def one_line(error: BaseException | None) -> str:
     """Return the type and text of an error in one bounded line, whatever its `__str__` does."""
     try:
-        text = " ".join(str(error).split())[:500]
-    except Exception:  # noqa: BLE001 - the error comes from a user's class
+        text = " ".join(str(error)[: 2 * LINE_CHARACTERS].split())[:LINE_CHARACTERS]
+    except BaseException:  # noqa: BLE001 - the error comes from a user's class
         text = ""
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
@@ -177,5 +198,5 @@ def _traceback(error: BaseException | None) -> str | None:
         return None
     try:
         return "".join(traceback.format_exception(error, limit=-20))[-TRACEBACK_CHARACTERS:]
-    except Exception:  # noqa: BLE001 - the same
+    except BaseException:  # noqa: BLE001 - the same
         return None

@@ -34,7 +34,7 @@ def _host() -> dict[str, str]:
 
 def _started() -> str:
     # The 22nd field of stat, in clock ticks since boot; the name before it may hold spaces and brackets.
-    return _read("/proc/self/stat").rpartition(")")[2].split()[19] if Path("/proc/self/stat").exists() else ""
+    return "".join(_read("/proc/self/stat").rpartition(")")[2].split()[19:20])
 
 
 def _read(path: str) -> str:
