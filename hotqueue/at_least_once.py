@@ -176,7 +176,7 @@ class AtLeastOnce:
 
     @contextlib.contextmanager
     def _risk(self) -> Iterator[None]:
-        """End this life if the block fails, unless Redis refused and is still there: then nothing happened."""
+        """End this life if the block fails, unless Redis refused and is there: then nothing happened."""
         try:
             yield
         except Refused:
