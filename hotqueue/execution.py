@@ -1,7 +1,6 @@
 """One delivery, from the bytes to the end of its handler, in short steps on one record."""
 
 import asyncio
-import contextlib
 import inspect
 import logging
 import time
@@ -115,15 +114,17 @@ class Executor:
     def _finish(self, result: Any) -> None:
         """Bring to its end what has only begun when an async handler, or one that calls another, returns."""
         if inspect.isawaitable(result):
+            if _is_in_event_loop():
+                getattr(result, "close", lambda: None)()  # Python would warn that nobody awaited it
+                msg = "an async handler cannot run inside of a running event loop: consume in a thread"
+                raise RuntimeError(msg)
             self._await(result)
         elif inspect.isgenerator(result) or inspect.isasyncgen(result):
             msg = "the handler has a yield, so to call it only makes a generator and runs nothing of it"
             raise TypeError(msg)
 
     def _await(self, awaitable: Awaitable[Any]) -> None:
-        if self._runner is None or self._runner.get_loop().is_closed():
-            self._runner = asyncio.Runner()
-        loop = self._runner.get_loop()
+        loop = self._event_loop()
         # Not `Runner.run`, whose context would be for ever the one of the first message.
         task = asyncio.ensure_future(awaitable, loop=loop)
         try:
@@ -131,8 +132,12 @@ class Executor:
         finally:
             if not task.done():  # a signal, or another task, has stopped the loop: not into the next message
                 task.cancel()
-                with contextlib.suppress(RuntimeError):  # somebody else's loop is running in this thread
-                    loop.run_until_complete(asyncio.wait([task], timeout=CANCEL_S))
+                loop.run_until_complete(asyncio.wait([task], timeout=CANCEL_S))
+
+    def _event_loop(self) -> asyncio.AbstractEventLoop:
+        if self._runner is None or self._runner.get_loop().is_closed():
+            self._runner = asyncio.Runner()
+        return self._runner.get_loop()
 
     def _trail(self, run: Run) -> Trail:
         trail = trail_of(run.delivery.raw)
@@ -164,6 +169,14 @@ class Executor:
             wait_ms=None if waited_ms is None else round(waited_ms, 1),
             reason=None if done else f"{run.outcome}: {one_line(run.error)}",
         )
+
+
+def _is_in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _describe(delivery: Delivery, opened: Opened) -> None:
