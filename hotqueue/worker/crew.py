@@ -110,6 +110,12 @@ class Crew:
         self._boot_deaths += not death.was_ready
         self._vacate(child.slot, time.monotonic() + policy.respawn_delay_s(self._crashes[child.slot]))
 
+    def call_back(self) -> None:
+        """Vacate the slots of children that were told to stop and did."""
+        for slot in self._board.numbers:
+            if slot not in self._children:
+                self._vacant.setdefault(slot, 0.0)
+
     def terminate(self) -> None:
         """Tell every child that has been forked to finish what it runs and leave."""
         for child in self._with_pid():
@@ -172,10 +178,6 @@ class Crew:
     def busy(self) -> int:
         """Return how many children run a message."""
         return sum(self._board.state(slot) == scoreboard.BUSY for slot in self._children)
-
-    def begun(self) -> int:
-        """Return how many messages the living children have begun."""
-        return self._board.begun()
 
     def _with_pid(self) -> Iterator[Child]:
         return (child for child in self._children.values() if child.pid)

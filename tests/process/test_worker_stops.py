@@ -36,7 +36,7 @@ def stopped(worker: Running) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("number", STOPS)
 def test_an_idle_worker_leaves_with_code_0_and_nobody_is_left(
-    shop: Shop, number: signal.Signals, delivery: str, parent: str
+    shop: Shop, number: signal.Signals, parent: str
 ) -> None:
     shop.write(BUSY)
     with shop.open("-c2") as worker:
@@ -49,8 +49,9 @@ def test_an_idle_worker_leaves_with_code_0_and_nobody_is_left(
         assert shop.consumers() == 0
 
 
-@pytest.mark.parametrize("whom", ["the supervisor", "the whole group"])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("number", "whom"), [(signal.SIGTERM, "the supervisor"), (signal.SIGINT, "the whole group")]
+)
 def test_a_busy_worker_ends_what_runs_takes_nothing_new_and_leaves_with_code_0(
     shop: Shop, number: signal.Signals, whom: str, parent: str
 ) -> None:
