@@ -108,6 +108,17 @@ def test_a_template_that_died_in_the_middle_of_a_fork_leaves_no_child_unknown(be
     assert [slot for slot, _ in bench.forks] == [1, 2, 2]
 
 
+def test_a_fork_that_is_not_answered_is_stuck(bench: Bench, clock: list[float]) -> None:
+    bench.crew._children[1].asked_s = clock[0]
+    bench.crew._children[2].asked_s = clock[0]
+    assert not bench.crew.is_stuck
+    bench.forked(1, 11)
+    clock[0] += 31
+    assert bench.crew.is_stuck
+    bench.forked(2, 22)
+    assert not bench.crew.is_stuck
+
+
 def test_what_a_child_held_is_given_back_with_its_cause(bench: Bench) -> None:
     child = bench.forked(1, 11)
     child.registered("jobs", incarnation=77, client_id=5)
@@ -217,3 +228,16 @@ def test_a_burst_does_not_send_home_children_that_have_begun_something_meanwhile
     child.running(Delivery("jobs", b"", lane=None), "handle")  # type: ignore[arg-type]
     assert not burst.is_over(empty=True)
     assert not burst.is_leaving
+
+
+def test_a_child_that_waits_before_its_fork_was_reported_is_not_idle_yet_as_nobody_could_tell_it_to_go(
+    bench: Bench,
+) -> None:
+    bench.crew.fill()
+    bench.forked(1, 11)
+    early = Slot(bench.board, 2)
+    assert early.take(dict(bench.forks)[2])
+    early.idle()
+    assert not bench.crew.is_idle
+    bench.crew.forked(2, 12)
+    assert bench.crew.is_idle
