@@ -221,12 +221,13 @@ class Supervisor:
         self._kill_reason = reason
 
     def _enforce_deadline(self) -> None:
-        if self._crew is None or time.monotonic() < self._kill_at_s:
+        if self._crew is None:
             return
-        if self._crew.kill(self._kill_reason):
+        late = time.monotonic() >= self._kill_at_s
+        if late and self._crew.kill(self._kill_reason):
             self._code = max(self._code, ExitCode.UNCLEAN)
-        if self._crew.is_forking:
-            self._templates.kill()  # it hangs, and would fork a child that nobody waits for
+        if self._crew.is_stuck or (late and self._crew.is_forking):
+            self._templates.kill()  # another one is started, unless this is the end
 
     def _end(self) -> ExitCode:
         unsettled = self._keepers.stop(SETTLE_S) if self._keepers is not None else 0
