@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from hotqueue import keys, scripts
+from hotqueue import keys, queue_scripts, scripts
 from hotqueue.connection import Pool
 from hotqueue.envelope import Envelope, trail_of
 from hotqueue.errors import BadMessage
@@ -83,7 +83,7 @@ class DeadLetters:
             return None
         place = 0
         with self._pool().lent() as connection:
-            while (found := scripts.dead_find(connection, self._queue, place, FIND_PAGE, wanted)) is not None:
+            while (found := queue_scripts.dead_find(connection, self._queue, place, FIND_PAGE, wanted)) is not None:
                 if found:
                     return self._read(found[0], int(float(found[1])))
                 place += FIND_PAGE
@@ -112,7 +112,7 @@ class DeadLetters:
         moved = 0
         with self._pool().lent() as connection:
             for batch in _batches((message.raw, becomes(message)) for message in chosen):
-                moved += scripts.dead_move(connection, self._queue, batch)
+                moved += queue_scripts.dead_move(connection, self._queue, batch)
         return moved
 
     def _read(self, raw: bytes, at_ms: int) -> DeadMessage:

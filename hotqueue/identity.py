@@ -23,6 +23,21 @@ def owner() -> str:
     return json.dumps({"pid": os.getpid(), "started": _started(), **_host()}, separators=(",", ":"))
 
 
+def is_gone(owner_json: bytes | None) -> bool:
+    """Tell whether an owner was a process of this machine and pid namespace, and is no more.
+
+    A host name alone never decides that: boot id and namespace do, and the start time where the pid lives on.
+    """
+    try:
+        owner = json.loads(owner_json or b"")
+        here = _host()
+        if not here["boot"] or not here["pidns"] or any(owner[key] != here[key] for key in ("boot", "pidns")):
+            return False
+        return bool(_started(int(owner["pid"])) != owner["started"])
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
 @functools.cache
 def _host() -> dict[str, str]:
     return {
@@ -32,9 +47,11 @@ def _host() -> dict[str, str]:
     }
 
 
-def _started() -> str:
-    # The 22nd field of stat, in clock ticks since boot; the name before it may hold spaces and brackets.
-    return _read("/proc/self/stat").rpartition(")")[2].split()[19] if Path("/proc/self/stat").exists() else ""
+def _started(pid: int | None = None) -> str:
+    """Return when a process started, in clock ticks since boot; empty if there is none, or no /proc."""
+    stat = _read(f"/proc/{'self' if pid is None else pid}/stat")
+    # The 22nd field. The name before it may hold spaces and brackets.
+    return stat.rpartition(")")[2].split()[19] if stat else ""
 
 
 def _read(path: str) -> str:

@@ -58,3 +58,13 @@ def delayed(name: str) -> str:
 def dead(name: str) -> str:
     """Sorted set: frame → when it was buried, in ms."""
     return f"{{hotqueue:{name}}}:dead"
+
+
+def paused(name: str) -> str:
+    """String, with a TTL where the pause has an end: the queue is paused while it exists."""
+    return f"{{hotqueue:{name}}}:paused"
+
+
+def unique(name: str, key: str) -> str:
+    """String with a TTL: the id of the message that was sent under this unique key."""
+    return f"{{hotqueue:{name}}}:unique:{key}"

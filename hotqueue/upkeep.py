@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
-from hotqueue import events, identity, keys, scripts
+from hotqueue import events, identity, keys, queue_scripts, scripts
 from hotqueue.connection import Connection
 
 LEASE_MS = 60_000
@@ -39,7 +39,7 @@ class Upkeep:
         A flood of due messages is moved in small steps, so that Redis serves others in between.
         """
         while True:
-            tended = scripts.tend(self._connection, self._queue)
+            tended = queue_scripts.tend(self._connection, self._queue)
             for incarnation in tended.sweeps:
                 scripts.retire(self._connection, self._queue, incarnation, scripts.NO_CLAIM)
             if not tended.moved:
@@ -53,7 +53,7 @@ class Upkeep:
         lapsed only after two looks by the same observer, far enough apart on its own clock, with no lost
         connection and no renewal in between.
         """
-        over = scripts.lapsed(self._connection, self._queue)
+        over = queue_scripts.lapsed(self._connection, self._queue)
         self._seen = {name: self._seen[name] for name, end in over.items() if self._seen.get(name, (0, 0))[0] == end}
         for name, end_ms in over.items():
             _, since_s = self._seen.setdefault(name, (end_ms, self._clock()))
