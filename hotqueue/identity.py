@@ -33,6 +33,8 @@ def is_gone(owner_json: bytes | None) -> bool:
         here = _host()
         if not here["boot"] or not here["pidns"] or any(owner[key] != here[key] for key in ("boot", "pidns")):
             return False
+        if not _started(1):  # mounted with hidepid: a process that is not to be seen may well be there
+            return False
         return bool(_started(int(owner["pid"])) != owner["started"])
     except (ValueError, KeyError, TypeError):
         return False
@@ -48,10 +50,10 @@ def _host() -> dict[str, str]:
 
 
 def _started(pid: int | None = None) -> str:
-    """Return when a process started, in clock ticks since boot; empty if there is none, or no /proc."""
+    """Return when a process started, in clock ticks since boot; empty if it has ended, or there is no /proc."""
     stat = _read(f"/proc/{'self' if pid is None else pid}/stat")
-    # The 22nd field. The name before it may hold spaces and brackets.
-    return stat.rpartition(")")[2].split()[19] if stat else ""
+    fields = stat.rpartition(")")[2].split()  # the name before it may hold spaces and brackets
+    return fields[19] if fields and fields[0] not in {"Z", "X"} else ""
 
 
 def _read(path: str) -> str:
