@@ -32,7 +32,7 @@ types: $(READY) ## mypy, strict
 	@$(BIN)/mypy
 
 docs: $(READY) ## the documentation into site/, warnings are errors
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 wheel: $(READY) ## build the wheel, install it in a fresh environment and try it without the source
 	@$(BIN)/python scripts/try_wheel.py

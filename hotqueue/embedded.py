@@ -99,7 +99,7 @@ class Server:
             self.stop()
             raise
         if not served:
-            self.stop()
+            self.stop(grace_s=0)
             msg = f"the server in {self.folder.path} did not answer: {self.folder.last_words()}"
             raise ConfigurationError(msg)
 

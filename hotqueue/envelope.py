@@ -12,7 +12,8 @@ from hotqueue.signing import Signer
 from hotqueue.trail import Trail
 
 MAX_SIZE = 64 << 20  # bytes
-_SWITCH = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+_ON = {"1", "true", "yes", "on"}
+_OFF = {"0", "false", "no", "off"}
 
 
 class Opened(NamedTuple):
@@ -31,9 +32,9 @@ class Envelope:
         self, queue: str, codec: Codec, *, framed: bool | None, signer: Signer | None, max_size: int
     ) -> None:
         """`framed` None leaves it to HOTQUEUE_ENVELOPE, then to the codec; a signature needs frames."""
-        framed = _switch() if framed is None else framed
+        switch, framed = ("HOTQUEUE_ENVELOPE=0", _switch()) if framed is None else ("envelope=False", framed)
         if signer is not None and framed is False:
-            msg = f"queue {queue!r} cannot sign bare bodies: leave out envelope=False or the secret"
+            msg = f"queue {queue!r} cannot sign bare bodies: leave out {switch} or the secret"
             raise ConfigurationError(msg)
         if max_size < 1:
             msg = f"max_size must be at least 1 byte, got {max_size}"
@@ -96,7 +97,7 @@ class Envelope:
     def _check_size(self, size: int) -> None:
         if size > self.max_size:
             msg = (
-                f"a message of {size} bytes is over the limit of {self.max_size} bytes of queue {self.queue!r}:"
+                f"a message of {size} bytes is over the limit of queue {self.queue!r}, {self.max_size} bytes:"
                 " store the data elsewhere and enqueue a reference, or raise max_size"
             )
             raise TooLarge(msg)
@@ -131,18 +132,19 @@ _NO_TRAIL = Trail()
 
 
 def _switch() -> bool | None:
-    value = os.environ.get("HOTQUEUE_ENVELOPE")
+    value = os.environ.get("HOTQUEUE_ENVELOPE", "").strip().lower()
     if not value:
         return None
-    if value.lower() not in _SWITCH:
-        msg = f"HOTQUEUE_ENVELOPE is {value!r}: use 1 (always frames) or 0 (always bare bodies)"
-        raise ConfigurationError(msg)
-    return _SWITCH[value.lower()]
+    if value in _ON | _OFF:
+        return value in _ON
+    msg = f"HOTQUEUE_ENVELOPE is {value!r}: use 1 (always frames) or 0 (always bare bodies)"
+    raise ConfigurationError(msg)
 
 
 def _dump_headers(headers: Mapping[str, object]) -> bytes:
     try:
-        return json.dumps(dict(headers), separators=(",", ":"), ensure_ascii=False).encode()
+        text = json.dumps(dict(headers), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        return text.encode()
     except (TypeError, ValueError, RecursionError) as error:
         msg = f"headers must be a JSON object: {error}"
         raise BadMessage(msg) from error

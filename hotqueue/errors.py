@@ -6,9 +6,16 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 class HotQueueError(Exception):
     """The root of all errors of HotQueue."""
 
+    def __repr__(self) -> str:
+        """Show what any exception shows; those that are also redis-py's would show something else."""
+        return f"{type(self).__name__}({str(self)!r})"
+
 
 class ConfigurationError(HotQueueError, ValueError):
-    """Something you wrote cannot work: a name, an option, an address. The message says which and how to mend it."""
+    """Something you wrote cannot work: a name, an option, an address. The message says what to write instead.
+
+    Also a ``ValueError``.
+    """
 
 
 class BadMessage(HotQueueError, ValueError):
@@ -29,7 +36,7 @@ class NotSent(HotQueueError, RedisConnectionError):
 class Refused(NotSent):
     """Redis answered with an error and did nothing.
 
-    ``code`` is the first word of its answer: ``OOM``, ``NOPERM``, ``WRONGPASS``, ``READONLY``, ``WRONGTYPE``, …
+    ``code`` is the first word of its answer: ``OOM``, ``NOPERM``, ``WRONGPASS``, ``READONLY``, …
     """
 
     def __init__(self, message: str, code: str = "ERR") -> None:

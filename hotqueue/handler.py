@@ -1,13 +1,16 @@
 """What `@queue.worker` returns, and the registry of them."""
 
 import contextlib
+import copy
 import inspect
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
 
+from hotqueue.connection import CONSUMER_TIMEOUT_S, Connection, check_version
+from hotqueue.consumer import consume_here
+from hotqueue.delivery import Unwatched
 from hotqueue.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -20,51 +23,50 @@ S = TypeVar("S")
 
 Mode = Literal["at-least-once", "at-most-once"]
 MODES: tuple[Mode, ...] = ("at-least-once", "at-most-once")
-_PACKAGE = str(Path(__file__).parent)
-_registry: dict[tuple[str, str], "Handler[..., Any]"] = {}
+_PACKAGE = str(Path(__file__).parent / "_")[:-1]
+_registry: dict[tuple[str, str, str], "Handler[..., Any]"] = {}
 _importing: list[str] = []
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the decorator was given. `timeout` (seconds) and `block` concern only the loop in the caller's process."""
+    """What the decorator was given; `timeout` (seconds) and `block` concern only `Handler.run`."""
 
     delivery: Mode = "at-least-once"
     timeout: float | None = None
     block: bool = True
 
+    def __post_init__(self) -> None:
+        """Raise ConfigurationError for an unknown delivery."""
+        if self.delivery not in MODES:
+            msg = f"delivery={self.delivery!r}: use {' or '.join(map(repr, MODES))}"
+            raise ConfigurationError(msg)
+
 
 class Handler(Generic[P, R]):
     """A function registered for a queue.
 
-    Called with its message it is the plain function. Called with exactly its last required positional argument
-    missing, as HotQueue 0.2 was, it runs the consuming loop in this process; `run` is the plain spelling of that.
+    Called with its message it is the plain function. Called with exactly its last required positional
+    argument missing, as HotQueue 0.2 was, it runs the consuming loop in this process; `run` is the plain
+    spelling.
     """
 
-    def __init__(
-        self,
-        queue: "HotQueue",
-        function: Callable[P, R],
-        options: Options,
-        loop: Callable[["Handler[..., Any]", tuple[Any, ...], float | None, bool], None],
-        bound: tuple[Any, ...] = (),
-    ) -> None:
+    def __init__(self, queue: "HotQueue", function: Callable[P, R], options: Options) -> None:
         """Use `@queue.worker` instead. Raises ConfigurationError for a function that takes no message."""
         self.queue = queue
         self.function = function
         self.options = options
-        self.bound = bound
-        self._loop = loop
-        self._missing = _arguments_before_message(function)
+        self.bound: tuple[Any, ...] = ()  # the object that a method belongs to
+        self._before_message = _arguments_before_message(function)
         self.__name__ = getattr(function, "__name__", type(function).__name__)
         self.__qualname__ = getattr(function, "__qualname__", self.__name__)
-        self.__module__ = getattr(function, "__module__", "?")
+        self.__module__ = getattr(function, "__module__", None) or "?"
         self.__doc__ = function.__doc__
         self.__wrapped__ = function
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function, or run the loop if only the message is missing."""
-        if not kwargs and self._missing is not None and len(self.bound) + len(args) == self._missing:
+        if not kwargs and len(self.bound) + len(args) == self._before_message:
             self.run(*args)
             return None  # type: ignore[return-value]
         return self.function(*self.bound, *args, **kwargs)
@@ -77,7 +79,9 @@ class Handler(Generic[P, R]):
         """Bind a decorated method to its object."""
         if instance is None:
             return self
-        return Handler(self.queue, self.function, self.options, self._loop, (*self.bound, instance))
+        bound = copy.copy(self)
+        bound.bound = (instance,)
+        return bound
 
     def __repr__(self) -> str:
         """Show the name and the queue."""
@@ -86,18 +90,23 @@ class Handler(Generic[P, R]):
     def run(self, *args: Any, timeout: float | None = None, block: bool | None = None) -> None:
         """Consume in this process and thread; `args` come before the message.
 
-        Ends after `timeout` idle seconds (None or 0: never), or with `block=False` as soon as the queue is empty; by
-        default as the decorator said. In the main thread INT and TERM let the running message finish and end
-        the loop. Raises NotSent, OutcomeUnknown, or ConfigurationError while the worker imports modules.
+        Ends after `timeout` idle seconds (None or 0: never), or with `block=False` as soon as the queue is
+        empty; by default as the decorator said. In the main thread INT and TERM let the running message
+        finish and end the loop; a second INT interrupts it, and the message goes back. A message whose
+        handler raises goes to the dead list and the loop goes on; when Redis is lost it waits for it. Raises
+        NotSent if Redis cannot be reached at the start, ConfigurationError while the worker imports modules,
+        for wrong `args` or a Redis that is too old.
         """
         refuse_while_importing(f"{self.__qualname__}.run()")
+        self.check_callable_with_message(*args)
         own = self.options
-        self._loop(
-            self,
-            args,
-            own.timeout if timeout is None else timeout,
-            own.block if block is None else block,
-        )
+        timeout = own.timeout if timeout is None else timeout
+        idle_s = (timeout or None) if (own.block if block is None else block) else 0.0
+        with contextlib.closing(Connection(self.queue.address, CONSUMER_TIMEOUT_S)) as connection:
+            connection.open()
+            if own.delivery == "at-least-once":
+                check_version(connection)
+        consume_here(self.queue.lane(own.delivery, Unwatched()), self.queue.assignment(self, args), idle_s)
 
     def send(self, message: object, *, headers: Mapping[str, object] | None = None) -> str:
         """Enqueue one message for this handler and return its id, as `HotQueue.send` does."""
@@ -109,30 +118,29 @@ class Handler(Generic[P, R]):
         code = getattr(inspect.unwrap(self.function), "__code__", None)
         return f"{code.co_filename}:{code.co_firstlineno}" if code else "?"
 
-    @property
-    def is_async(self) -> bool:
-        """Whether the function is `async def`."""
-        return inspect.iscoroutinefunction(self.function)
-
-    def check_callable_with_message(self) -> None:
-        """Raise ConfigurationError unless the worker can call this with nothing but a message."""
+    def check_callable_with_message(self, *args: Any) -> None:
+        """Raise ConfigurationError unless the function can be called with `args` and a message."""
         try:
-            inspect.signature(self.function).bind(*self.bound, None)
+            inspect.signature(self.function).bind(*self.bound, *args, None)
+        except ValueError:  # a builtin that does not tell
+            return
         except TypeError as error:
-            msg = (
-                f"handler {self.__qualname__} ({self.where}) cannot be called with a message alone: {error};"
-                " name a bound method as MODULE:object.method"
-            )
+            what = f"{len(args)} arguments and a message" if args else "a message alone"
+            msg = f"handler {self.__qualname__} ({self.where}) cannot be called with {what}: {error}"
+            if not args:
+                msg += "; a method is named as MODULE:object.method"
             raise ConfigurationError(msg) from error
 
 
 def register(handler: Handler[..., Any]) -> None:
     """Remember a handler; one of the same module and name is replaced, as when a module is read again."""
-    _registry[handler.__module__, handler.__qualname__] = handler
+    # What a function makes at each call has one name and yet is not the same: one for each queue.
+    local = handler.queue.name if "<" in handler.__qualname__ else ""
+    _registry[handler.__module__, handler.__qualname__, local] = handler
 
 
 def registered() -> list[Handler[..., Any]]:
-    """Return all handlers, in the order in which they were decorated."""
+    """Return all handlers, in the order in which their names were first decorated."""
     return list(_registry.values())
 
 
@@ -150,11 +158,12 @@ def refuse_while_importing(call: str) -> None:
     """Raise ConfigurationError, with file and line of the caller, inside of `importing`."""
     if not _importing:
         return
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame = frame.f_back
+    where = f"{frame.f_code.co_filename}:{frame.f_lineno}: " if frame else ""
     msg = (
-        f"{frame.f_code.co_filename}:{frame.f_lineno}: {call} would run for ever while {_importing[-1]} is imported;"
+        f"{where}{call} would hold up the import of {_importing[-1]}:"
         ' put it under `if __name__ == "__main__":`'
     )
     raise ConfigurationError(msg)
@@ -169,7 +178,8 @@ def _arguments_before_message(function: Callable[..., Any]) -> int | None:
     positional = [p for p in parameters if p.kind in {p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD}]
     variable = any(p.kind is p.VAR_POSITIONAL for p in parameters)
     if not positional and not variable:
-        msg = f"{getattr(function, '__qualname__', function)} takes no message: give it one positional argument"
+        name = getattr(function, "__qualname__", repr(function))
+        msg = f"{name} takes no message: give it one positional argument"
         raise ConfigurationError(msg)
     if variable or any(p.default is not p.empty for p in positional):
         return None

@@ -17,6 +17,11 @@ def check_name(name: object) -> str:
     if bad := sorted(_FORBIDDEN.intersection(name)):
         msg = f"queue name {name!r} has {' '.join(bad)}: the characters {{ }} , = are reserved"
         raise ConfigurationError(msg)
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        msg = f"queue name {name!r} is not text that can be written as UTF-8"
+        raise ConfigurationError(msg) from error
     return name
 
 

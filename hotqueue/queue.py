@@ -1,29 +1,23 @@
 """HotQueue: a Redis list as a FIFO queue of messages."""
 
-import contextlib
-import logging
 import pickle
-import signal
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from hotqueue import events, keys
+from hotqueue import keys
+from hotqueue.address import Address
 from hotqueue.at_least_once import AtLeastOnce
 from hotqueue.at_most_once import AtMostOnce
-from hotqueue.connection import CONSUMER_TIMEOUT_S, Address, Connection, Pool
-from hotqueue.consumer import consume_here
-from hotqueue.delivery import Delivery, Lane, Progress, Unwatched
-from hotqueue.envelope import MAX_SIZE, Envelope, id_of, noted, trail_of
+from hotqueue.connection import CONSUMER_TIMEOUT_S, Connection, Pool
+from hotqueue.delivery import Lane, Progress
+from hotqueue.envelope import MAX_SIZE, Envelope
 from hotqueue.errors import BadMessage, ConfigurationError
-from hotqueue.execution import Assignment, one_line
-from hotqueue.handler import MODES, Handler, Mode, Options, refuse_while_importing, register
+from hotqueue.execution import Assignment
+from hotqueue.handler import Handler, Mode, Options, refuse_while_importing, register
+from hotqueue.reader import Reader
 from hotqueue.serializers import codec_for
 from hotqueue.signing import signer_from
-from hotqueue.waiting import Waiter
-from hotqueue.wakeup import Wakeup, listening
 
 if TYPE_CHECKING:
     import redis
@@ -33,16 +27,19 @@ R = TypeVar("R")
 
 
 class HotQueue:
-    """A FIFO queue of messages in a Redis list.
+    """A FIFO queue of messages in a Redis list. One object may be used by many threads, and after a fork.
 
     >>> from hotqueue import HotQueue
     >>> queue = HotQueue("myqueue", host="localhost", port=6379, db=0)
 
-    `serializer` has functions `dumps` and `loads`; the pickle module by default, None for plain text, or one of the
-    names "json", "text", "pickle", "msgpack". The address is `url`, a `client` of redis-py, or its keyword arguments;
-    by default HOTQUEUE_URL, REDIS_URL, then localhost. `envelope` True writes frames, False bare bodies, by default
-    as the serializer wants. `secret` signs messages and `strict` refuses unsigned ones (HOTQUEUE_SECRET,
-    HOTQUEUE_STRICT). `max_size` limits a message, in bytes. Raises ConfigurationError. Nothing connects before use.
+    `serializer` has functions `dumps` and `loads`; the pickle module by default, None for plain text, or one
+    of the names "json", "text", "pickle", "msgpack". The address is `url`, a `client` of redis-py (its
+    settings, not its connections), or redis-py's keyword arguments; by default HOTQUEUE_URL, REDIS_URL, then
+    localhost. `envelope` True writes frames, False bare bodies; by default HOTQUEUE_ENVELOPE decides, then
+    the serializer. `secret` signs messages and `strict` refuses unsigned ones (HOTQUEUE_SECRET,
+    HOTQUEUE_STRICT). `max_size` limits a message, in bytes. Redis may take 2 seconds to connect and 2 to
+    reply, or as many as `socket_connect_timeout` and `socket_timeout` say. Nothing connects before use.
+    Raises ConfigurationError.
     """
 
     def __init__(
@@ -62,7 +59,9 @@ class HotQueue:
         self.name = keys.check_name(name)
         self.key = keys.key_for_name(name)
         self._address = Address.of(url, client, redis_kwargs)
-        self._seal = {"framed": envelope, "signer": signer_from(secret, strict), "max_size": max_size}
+        self._seal = partial(
+            Envelope, name, framed=envelope, signer=signer_from(secret, strict), max_size=max_size
+        )
         self.serializer = serializer
 
     @property
@@ -72,7 +71,7 @@ class HotQueue:
 
     @serializer.setter
     def serializer(self, serializer: object) -> None:
-        self._envelope = Envelope(self.name, codec_for(serializer), **self._seal)
+        self._envelope = self._seal(codec_for(serializer))
         self._serializer = serializer
 
     @cached_property
@@ -85,7 +84,7 @@ class HotQueue:
         return Pool(self.address)
 
     def __len__(self) -> int:
-        """Return how many messages are waiting. Raises NotSent."""
+        """Return how many messages are waiting: an empty queue is falsy. Raises NotSent, OutcomeUnknown."""
         return int(self._pool.call("LLEN", self.key))
 
     def __repr__(self) -> str:
@@ -93,24 +92,25 @@ class HotQueue:
         return f"<HotQueue {self.name!r} at {self.address}>"
 
     def clear(self) -> None:
-        """Delete all waiting messages."""
+        """Delete all waiting messages. Raises NotSent, OutcomeUnknown (they may be gone)."""
         self._pool.call("DEL", self.key)
 
     def enqueue(self, *messages: object) -> None:
         """Put messages at the tail of the queue, all of them in one command.
 
-        Raises NotSent (nothing was enqueued), OutcomeUnknown (it may have been), BadMessage or TooLarge (nothing was).
+        Raises NotSent (nothing was enqueued), OutcomeUnknown (all may have been), BadMessage or TooLarge
+        (nothing was).
         """
         if messages:
-            seal = self._envelope.seal
-            self._pool.call("RPUSH", self.key, *[seal(message) for message in messages])
+            self._pool.call("RPUSH", self.key, *map(self._envelope.seal, messages))
 
     put = enqueue
 
     def send(self, message: object, *, headers: Mapping[str, object] | None = None) -> str:
         """Put one message, with optional JSON `headers`, at the tail of the queue and return its id.
 
-        Raises what `enqueue` raises, and ConfigurationError with `envelope=False`: a bare body has no id.
+        It is always written as a frame. Raises what `enqueue` raises, and ConfigurationError with
+        `envelope=False`: a bare body has no id.
         """
         message_id, raw = self._envelope.seal_with_id(message, headers)
         self._pool.call("RPUSH", self.key, raw)
@@ -119,47 +119,47 @@ class HotQueue:
     def dequeue(self, block: bool = False, timeout: float | None = None) -> Any:
         """Return the message at the head of the queue, or None.
 
-        With `block` wait for one, at most `timeout` seconds (None or 0: for ever). The message is yours alone, and gone
-        if you die. Raises NotSent, OutcomeUnknown (a message may have been lost), or BadMessage for what cannot be
+        With `block` wait for one, at most `timeout` seconds (None or 0: for ever). The message is yours
+        alone, and gone if you die. A None may also be a message that was enqueued; `consume` tells them
+        apart. Raises NotSent, OutcomeUnknown (a message may have been lost), or BadMessage for what cannot be
         decoded, which is then in the dead list.
         """
-        with self._lane() as (lane, waiter, wakeup):
-            if block:
-                refuse_while_importing("dequeue(block=True)")
-                delivery = self._wait(lane, waiter, wakeup, timeout)
-                if wakeup.is_set:
-                    lane.give_back()
-                    raise KeyboardInterrupt
-            else:
-                delivery = lane.take(self.name)
-            return None if delivery is None else self._message(lane, delivery)
+        if block:
+            refuse_while_importing("dequeue(block=True)")
+        with self._reader(block, timeout) as reader:
+            delivery = reader.receive()
+            if delivery is None:
+                return None
+            message = reader.decode(delivery)
+            reader.begin(delivery)
+            return message
 
     get = dequeue
 
     def consume(self, block: bool = True, timeout: float | None = None) -> Iterator[Any]:
         """Yield messages as they come.
 
-        Ends after `timeout` idle seconds (None or 0: never), or with `block=False` as soon as the queue is empty. Ctrl-C
-        while it waits ends it quietly, and loses nothing. What cannot be decoded goes to the dead list and the
-        loop goes on. Raises NotSent, or OutcomeUnknown (one message may have been lost).
+        Ends after `timeout` idle seconds (None or 0: never), or with `block=False` as soon as the queue is
+        empty. Ctrl-C while it waits ends it quietly, and loses nothing. What cannot be decoded goes to the
+        dead list and the loop goes on. Raises NotSent, or OutcomeUnknown (one message may have been lost).
         """
         if block:
             refuse_while_importing("consume()")
-        with self._lane() as (lane, waiter, wakeup):
+        with self._reader(block, timeout) as reader:
             while True:
-                delivery = self._wait(lane, waiter, wakeup, timeout) if block else lane.take(self.name)
-                if delivery is None or wakeup.is_set:
-                    lane.give_back()
-                    return
                 try:
-                    message = self._message(lane, delivery)
-                except BadMessage as error:
-                    events.emit(
-                        logging.ERROR, events.MESSAGE_BURIED,
-                        queue=self.name, id=id_of(delivery.raw), reason=f"unreadable: {one_line(error)}",
-                    )  # fmt: skip
+                    delivery = reader.receive()
+                    if delivery is None:
+                        return
+                    message = reader.decode(delivery)
+                except KeyboardInterrupt:
+                    return
+                except BadMessage:
                     continue
-                yield message
+                try:
+                    yield message
+                finally:
+                    reader.begin(delivery)
 
     @overload
     def worker(self, function: Callable[P, R], /) -> Handler[P, R]: ...
@@ -167,20 +167,24 @@ class HotQueue:
     def worker(
         self, /, *, delivery: Mode = ..., timeout: float | None = ..., block: bool = ...
     ) -> Callable[[Callable[P, R]], Handler[P, R]]: ...
-    def worker(self, function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    def worker(self, function: Any = None, /, **options: Any) -> Any:
         """Make a function the handler of this queue, for `hotqueue-worker` and for a loop of your own.
 
         `delivery` is "at-least-once" (the default: a message is done when its handler is) or "at-most-once".
         `timeout` (seconds) and `block` concern only the loop in your own process, see `Handler.run`.
-        Raises ConfigurationError.
+        That a queue has two handlers is an error only when a worker starts. Raises ConfigurationError.
         """
         if function is not None and not callable(function):
             msg = f"@queue.worker takes keyword arguments only, got {function!r}"
             raise ConfigurationError(msg)
-        chosen = self._options(options)
+        try:
+            chosen = Options(**options)
+        except TypeError as error:
+            msg = f"@queue.worker {str(error).partition(' ')[2]}"
+            raise ConfigurationError(msg) from error
 
         def decorate(function: Callable[..., Any]) -> Handler[..., Any]:
-            handler = Handler(self, function, chosen, _run_here)
+            handler = Handler(self, function, chosen)
             register(handler)
             return handler
 
@@ -203,64 +207,5 @@ class HotQueue:
             lambda: self._envelope,
         )
 
-    def _options(self, options: dict[str, Any]) -> Options:
-        try:
-            chosen = Options(**options)
-        except TypeError as error:
-            msg = f"@queue.worker: {str(error).partition(' ')[2]}"
-            raise ConfigurationError(msg) from error
-        if chosen.delivery not in MODES:
-            msg = f"delivery={chosen.delivery!r}: use {' or '.join(map(repr, MODES))}"
-            raise ConfigurationError(msg)
-        return chosen
-
-    @contextlib.contextmanager
-    def _lane(self) -> Iterator[tuple[AtMostOnce, Waiter, Wakeup]]:
-        connection = self._pool.take()
-        wakeup = Wakeup()
-        waiter = Waiter(wakeup)
-        try:
-            yield AtMostOnce((self.name,), connection, Unwatched()), waiter, wakeup
-        finally:
-            waiter.close()
-            wakeup.close()
-            self._pool.give(connection)
-
-    def _wait(self, lane: AtMostOnce, waiter: Waiter, wakeup: Wakeup, timeout: float | None) -> Delivery | None:
-        end = time.monotonic() + timeout if timeout else None
-        with _interrupts(wakeup):
-            while not wakeup.is_set:
-                left = float("inf") if end is None else end - time.monotonic()
-                if left <= 0:
-                    return None
-                if brought := waiter.wait((lane,), (self.name,), left):
-                    return brought[0]
-        return None
-
-    def _message(self, lane: AtMostOnce, delivery: Delivery) -> Any:
-        lane.begin(delivery)
-        try:
-            return self._envelope.decode(self._envelope.read(delivery.raw))
-        except BadMessage as error:
-            trail = trail_of(delivery.raw).with_reason(
-                kind="unreadable", error=one_line(error), at=int(time.time() * 1000)
-            )
-            lane.bury(delivery, noted(delivery.raw, trail))
-            raise
-
-
-def _interrupts(wakeup: Wakeup) -> contextlib.AbstractContextManager[None]:
-    """Record Ctrl-C while waiting, unless the application handles it itself.
-
-    An exception out of a signal handler would throw away a message that Redis has already popped.
-    """
-    main = threading.current_thread() is threading.main_thread()
-    if main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        return listening(wakeup, (signal.SIGINT,))
-    return contextlib.nullcontext()
-
-
-def _run_here(handler: Handler[..., Any], args: tuple[Any, ...], timeout: float | None, block: bool) -> None:
-    queue = handler.queue
-    idle_s = (timeout or None) if block else 0.0
-    consume_here(queue.lane(handler.options.delivery, Unwatched()), queue.assignment(handler, args), idle_s)
+    def _reader(self, block: bool, timeout: float | None) -> Reader:
+        return Reader(self.name, self._pool, lambda: self._envelope, block=block, timeout=timeout)

@@ -14,6 +14,7 @@ from hotqueue.errors import HotQueueError
 from hotqueue.loopback import DEFAULT_PORT, HERE, address
 from hotqueue.wakeup import Wakeup
 
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _LOOK_S = 0.5
 _LOOK_SOON_S = 0.05
 _AGAIN_S = (
@@ -56,6 +57,7 @@ def server(directory: Path, port: int | None, grace: float) -> None:
         _let_clients_leave(private, wishes, grace)
     finally:
         private.stop()
+        wishes.ignore()
 
 
 class _Wishes:
@@ -64,12 +66,17 @@ class _Wishes:
     def __init__(self) -> None:
         self.came: list[float] = []
         self._wakeup = Wakeup()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in _SIGNALS:
             signal.signal(number, self._record)
         self._wakeup.on_signals()
 
     def _record(self, _number: int, _frame: FrameType | None) -> None:
         self.came.append(time.monotonic())
+
+    def ignore(self) -> None:
+        """Let no later one spoil the exit code: on its way out the interpreter has no handlers any more."""
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
 
     @property
     def pressing(self) -> bool:

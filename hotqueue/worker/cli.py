@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import click
 
 from hotqueue import __version__, embedded
-from hotqueue.connection import DEFAULT_URL, Address
+from hotqueue.address import DEFAULT_URL, Address
 from hotqueue.errors import ConfigurationError, HotQueueError
 from hotqueue.worker import logs, policy
 from hotqueue.worker.keeper import Served
@@ -129,9 +129,9 @@ def command(
     targets: tuple[str, ...],
     concurrency: tuple[int, str] | None,
     embedded: str | None,
-    **options: Any,  # noqa: ANN401 - each is checked by its click type
+    **options: Any,
 ) -> int:
-    r"""Run the handlers of MODULE in child processes until told to stop.
+    """Run the handlers of MODULE in child processes until told to stop.
 
     ATTRIBUTE is a handler, a HotQueue, a list of them, or object.method; without it everything that
     MODULE registers runs. The current folder is importable.
@@ -139,7 +139,7 @@ def command(
     \b
     TERM, INT   stop: running messages finish within the shutdown timeout
     QUIT        stop at once; what runs is handed back
-    """
+    """  # noqa: D301 - click wants the very character
     if not targets:
         hint = (
             f" ({embedded!r} was read as the folder of --embedded: put the module first)" if embedded else ""

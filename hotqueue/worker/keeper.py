@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hotqueue import events, identity, keys, scripts
+from hotqueue.address import Address
 from hotqueue.at_least_once import LEASE_MS
-from hotqueue.connection import CONSUMER_TIMEOUT_S, Address, Connection, check_version
+from hotqueue.connection import CONSUMER_TIMEOUT_S, Connection, check_version
 from hotqueue.envelope import id_of, noted, trail_of
 from hotqueue.errors import ConfigurationError, NotSent, OutcomeUnknown, Refused
 from hotqueue.frame import is_frame

@@ -105,7 +105,7 @@ class _ToStructlog(logging.Handler):
 def _renderers(form: str) -> list[Processor]:
     if form == "console" or (form == "auto" and sys.stderr is not None and sys.stderr.isatty()):
         colors = not os.environ.get("NO_COLOR") and sys.stderr is not None and sys.stderr.isatty()
-        return [_short_time, structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=18)]
+        return [_short_time, structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=18, sort_keys=False)]
     return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(_json)]
 
 

@@ -262,6 +262,40 @@ def test_of_two_owners_that_start_at_once_one_has_the_server_and_both_are_served
             assert pids == {0, redis_client.info()["process_id"]}
 
 
+def test_the_folder_of_an_owner_that_serves_another_port_is_refused(
+    private_folder: Path, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "_SETTLE_S", 0.1)
+    with (
+        serving(private_folder, port),
+        pytest.raises(ConfigurationError, match="belongs to another hotqueue process"),
+    ):
+        ensure(f"redis://localhost:{free_port()}/0", private_folder)
+
+
+def test_a_folder_used_before_is_left_free_where_somebody_else_s_redis_answers(
+    server: LiveServer, private_folder: Path, port: int
+) -> None:
+    with serving(private_folder, port):
+        pass
+    assert ensure(server.url, private_folder) is None
+    with serving(private_folder, port) as private:
+        assert private.running()
+
+
+def test_a_server_that_never_answers_is_ended_and_said_so(
+    private_folder: Path, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "_START_S", 0.1)
+    server = Server(private_folder, port)
+    server.start()
+    os.kill(server.pid, signal.SIGSTOP)
+    with pytest.raises(ConfigurationError, match="did not answer"):
+        server.wait_ready()
+    assert not server.running()
+    assert answers("127.0.0.1", port) == "nothing"
+
+
 def test_somebody_else_s_redis_is_used_as_it_is(server: LiveServer, private_folder: Path) -> None:
     assert ensure(server.url, private_folder) is None
     assert not private_folder.exists()

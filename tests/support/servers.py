@@ -82,7 +82,7 @@ class LiveServer:
         self._admin = self._admin or self.client()
         return self._admin
 
-    def client(self, **settings: Any) -> redis.Redis:  # noqa: ANN401 - whatever redis.Redis takes
+    def client(self, **settings: Any) -> redis.Redis:
         """A client that is closed with the server; `settings` are those of `redis.Redis`."""
         client = redis.Redis(host="127.0.0.1", port=self.port, **settings)
         self._clients.append(client)
