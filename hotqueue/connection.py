@@ -4,11 +4,13 @@ redis-py (6 and later) sends a command again by itself when no reply came: a pus
 what the first one took. Here nothing is ever sent twice, and every failure says whether anything happened.
 """
 
+import contextlib
 import os
 import re
 import select
 import socket
 from collections import deque
+from collections.abc import Iterator
 from typing import Any
 
 from redis.exceptions import (
@@ -192,10 +194,16 @@ class Pool:
 
     def call(self, *command: bytes | str | float) -> Any:
         """Send one command on an idle connection and return its reply."""
+        with self.lent() as connection:
+            return connection.call(*command)
+
+    @contextlib.contextmanager
+    def lent(self) -> Iterator[Connection]:
+        """Lend a connection for several commands."""
         connection = self.take()
         try:
             connection.open()
-            return connection.call(*command)
+            yield connection
         finally:
             self.give(connection)
 

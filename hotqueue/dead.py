@@ -58,12 +58,16 @@ class DeadLetters:
         return self.since(None)
 
     def since(self, when: datetime | None) -> Iterator[DeadMessage]:
-        """Yield those buried at `when` or later."""
+        """Yield those buried at `when` or later; what is buried while this goes on is left out."""
         start: str | int = "-inf" if when is None else int(when.timestamp() * 1000)
+        newest = self._pool().call("ZRANGE", self._key, -1, -1, "WITHSCORES")
+        if not newest:
+            return
+        end = int(float(newest[1]))
         seen: set[bytes] = set()
         while True:
             page = self._pool().call(
-                "ZRANGEBYSCORE", self._key, start, "+inf", "WITHSCORES", "LIMIT", 0, PAGE + len(seen)
+                "ZRANGEBYSCORE", self._key, start, end, "WITHSCORES", "LIMIT", 0, PAGE + len(seen)
             )
             fresh = [(raw, int(float(at))) for raw, at in zip(page[::2], page[1::2], strict=True) if raw not in seen]
             if not fresh:

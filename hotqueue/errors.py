@@ -26,6 +26,10 @@ class TooLarge(BadMessage):
     """The message is larger than ``max_size``. Store the data elsewhere and enqueue a reference to it."""
 
 
+class Full(HotQueueError):
+    """The queue already holds ``max_length`` messages: nothing was enqueued. Try again when some are done."""
+
+
 class NotSent(HotQueueError, RedisConnectionError):
     """Redis was not reached, or refused: nothing happened there, so it is safe to try again.
 

@@ -1,10 +1,10 @@
 """How one message is accepted by Redis: now or later, at either end, at most once per key, safely on disk."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from hotqueue import queue_scripts
+from hotqueue import keys, queue_scripts
 from hotqueue.connection import PRODUCER_TIMEOUT_S, Connection, Pool
 from hotqueue.envelope import Envelope
 from hotqueue.errors import ConfigurationError, Full, OutcomeUnknown, Refused
@@ -69,9 +69,21 @@ class Outbox:
         if most is not None and most < 1:
             _refuse(f"max_length must be at least 1, got {most}")
         self._queue = queue
+        self._key = keys.key_for_name(queue)
         self._pool = pool
         self._envelope = envelope
         self._most = most
+
+    def enqueue(self, messages: Sequence[object]) -> None:
+        """Accept messages, all of them in one command."""
+        frames = [self._envelope().seal(message) for message in messages]
+        if self._most is None:
+            self._pool().call("RPUSH", self._key, *frames)
+            return
+        with self._pool().lent() as connection:
+            verdict, length = queue_scripts.push(connection, self._queue, self._most, frames)
+        if verdict < 0:
+            raise Full(self._full(length))
 
     def send(self, message: object, headers: Mapping[str, object] | None, terms: Terms) -> str:
         """Accept one message; return its id, or that of the first with the same unique key."""

@@ -2,22 +2,26 @@
 
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from hotqueue import keys
+from hotqueue import keys, stats
 from hotqueue.address import Address
 from hotqueue.at_least_once import AtLeastOnce
 from hotqueue.at_most_once import AtMostOnce
 from hotqueue.connection import CONSUMER_TIMEOUT_S, Connection, Pool
+from hotqueue.dead import DeadLetters
 from hotqueue.delivery import Lane, Progress
 from hotqueue.envelope import MAX_SIZE, Envelope
 from hotqueue.errors import BadMessage, ConfigurationError
 from hotqueue.execution import Assignment
 from hotqueue.handler import Handler, Mode, Options, refuse_while_importing, register
+from hotqueue.outbox import UNIQUE_FOR_S, Outbox, Seconds, Terms
 from hotqueue.reader import Reader
 from hotqueue.serializers import codec_for
 from hotqueue.signing import signer_from
+from hotqueue.stats import Stats
 
 if TYPE_CHECKING:
     import redis
@@ -37,7 +41,7 @@ class HotQueue:
     settings, not its connections), or redis-py's keyword arguments; by default HOTQUEUE_URL, REDIS_URL, then
     localhost. `envelope` True writes frames, False bare bodies; by default HOTQUEUE_ENVELOPE decides, then
     the serializer. `secret` signs messages and `strict` refuses unsigned ones (HOTQUEUE_SECRET,
-    HOTQUEUE_STRICT). `max_size` limits a message, in bytes. Redis may take 2 seconds to connect and 2 to
+    HOTQUEUE_STRICT). `max_size` limits a message, in bytes, `max_length` the number that wait or are delayed. Redis may take 2 seconds to connect and 2 to
     reply, or as many as `socket_connect_timeout` and `socket_timeout` say. Nothing connects before use.
     Raises ConfigurationError.
     """
@@ -51,6 +55,7 @@ class HotQueue:
         client: "redis.Redis | None" = None,
         envelope: bool | None = None,
         max_size: int = MAX_SIZE,
+        max_length: int | None = None,
         secret: str | bytes | Sequence[str | bytes] | None = None,
         strict: bool | None = None,
         **redis_kwargs: Any,
@@ -63,6 +68,7 @@ class HotQueue:
             Envelope, name, framed=envelope, signer=signer_from(secret, strict), max_size=max_size
         )
         self.serializer = serializer
+        self._outbox = Outbox(name, lambda: self._pool, lambda: self._envelope, max_length)
 
     @property
     def serializer(self) -> object:
@@ -95,26 +101,63 @@ class HotQueue:
         """Delete all waiting messages. Raises NotSent, OutcomeUnknown (they may be gone)."""
         self._pool.call("DEL", self.key)
 
+    @cached_property
+    def dead(self) -> DeadLetters:
+        """The dead list: what ended badly, to look at, to retry and to drop."""
+        return DeadLetters(self.name, lambda: self._pool, lambda: self._envelope)
+
+    def stats(self) -> Stats:
+        """Count what is waiting, in flight, delayed and dead. Raises NotSent, OutcomeUnknown."""
+        with self._pool.lent() as connection:
+            return stats.look(connection, self.name)
+
+    def pause(self, seconds: float | None = None) -> None:
+        """Have handlers take nothing more from this queue, for `seconds` or until `resume`.
+
+        Takes effect within about a second. What runs is finished; `dequeue` and `consume` know no pause.
+        """
+        expiry = () if seconds is None else ("PX", int(seconds * 1000))
+        self._pool.call("SET", keys.paused(self.name), "1", *expiry)
+
+    def resume(self) -> None:
+        """End a pause."""
+        self._pool.call("DEL", keys.paused(self.name))
+
     def enqueue(self, *messages: object) -> None:
         """Put messages at the tail of the queue, all of them in one command.
 
-        Raises NotSent (nothing was enqueued), OutcomeUnknown (all may have been), BadMessage or TooLarge
-        (nothing was).
+        Raises NotSent (nothing was enqueued), OutcomeUnknown (all may have been), BadMessage, TooLarge or
+        Full (nothing was).
         """
         if messages:
-            self._pool.call("RPUSH", self.key, *map(self._envelope.seal, messages))
+            self._outbox.enqueue(messages)
 
     put = enqueue
 
-    def send(self, message: object, *, headers: Mapping[str, object] | None = None) -> str:
-        """Put one message, with optional JSON `headers`, at the tail of the queue and return its id.
+    def send(
+        self,
+        message: object,
+        *,
+        headers: Mapping[str, object] | None = None,
+        delay: Seconds | None = None,
+        at: datetime | None = None,
+        unique: str | None = None,
+        unique_for: Seconds = UNIQUE_FOR_S,
+        expires: Seconds | None = None,
+        front: bool = False,
+        durable: bool = False,
+    ) -> str:
+        """Put one message, with optional JSON `headers`, into the queue and return its id.
 
-        It is always written as a frame. Raises what `enqueue` raises, and ConfigurationError with
-        `envelope=False`: a bare body has no id.
+        `delay` (seconds or timedelta) or `at` (datetime with a time zone) says when it is due, `expires` how old
+        it may get before it is not run any more, `front` that it goes to the head. `unique`: while another
+        message was sent under the same key within `unique_for` (1 hour), nothing is sent and the id of the
+        first is returned; so a send that raised OutcomeUnknown can safely be repeated. `durable` waits until
+        the message is on disk. It is always written as a frame, so ConfigurationError is raised with
+        `envelope=False`: a bare body has no id. Raises what `enqueue` raises, too.
         """
-        message_id, raw = self._envelope.seal_with_id(message, headers)
-        self._pool.call("RPUSH", self.key, raw)
-        return message_id
+        terms = Terms(delay, at, unique, unique_for, expires, front, durable)
+        return self._outbox.send(message, headers, terms)
 
     def dequeue(self, block: bool = False, timeout: float | None = None) -> Any:
         """Return the message at the head of the queue, or None.

@@ -10,6 +10,7 @@ from hotqueue.scripts import RELEASE_BYTES, RELEASE_FRAMES, Script
 
 Where = Literal["tail", "head", "in", "at"]
 
+_push = Script("push")
 _send = Script("send")
 _tend = Script("tend")
 _lapsed = Script("lapsed")
@@ -17,6 +18,12 @@ _dead_move = Script("dead_move")
 _dead_find = Script("dead_find")
 _stats = Script("stats")
 _lengths = Script("lengths")
+
+
+def push(connection: Connection, queue: str, most: int, frames: Sequence[bytes]) -> tuple[int, int]:
+    """Put frames at the tail; return (1, length), or (-1, length) and nothing done if `most` would be exceeded."""
+    verdict, length = _push(connection, [keys.key_for_name(queue), keys.delayed(queue)], most, *frames)
+    return int(verdict), int(length)
 
 
 def send(
