@@ -6,7 +6,8 @@ import time
 from collections.abc import Iterator
 
 from hotqueue import identity
-from hotqueue.connection import CONSUMER_TIMEOUT_S, Address, Connection
+from hotqueue.address import Address
+from hotqueue.connection import CONSUMER_TIMEOUT_S, Connection
 from hotqueue.delivery import Unwatched
 from hotqueue.errors import NotSent, OutcomeUnknown
 from hotqueue.rounds import Rounds

@@ -24,7 +24,7 @@ class Rounds:
     def __init__(
         self,
         upkeeps: Mapping[str, Upkeep],
-        incarnations: Callable[[str], Sequence[str]],
+        incarnations: Callable[[str], list[str]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`incarnations` says whose leases on a queue are ours to renew."""

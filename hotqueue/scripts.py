@@ -9,6 +9,7 @@ from hotqueue import keys
 from hotqueue.connection import Connection
 from hotqueue.errors import OutcomeUnknown, Refused
 
+NO_CLAIM = -1  # the claim of whoever knows none: matches nothing in Redis
 RELEASE_FRAMES = 500
 RELEASE_BYTES = 1 << 20
 

@@ -28,7 +28,7 @@ class Upkeep:
         self._seen: dict[str, tuple[int, float]] = {}  # incarnation → end of its lease, when we first saw it over
         self.is_paused = False
 
-    def renew(self, incarnations: Sequence[str]) -> None:
+    def renew(self, incarnations: list[str]) -> None:
         """Renew these leases."""
         if incarnations:
             scripts.renew(self._connection, self._queue, LEASE_MS, incarnations)
