@@ -78,9 +78,9 @@ class AtLeastOnce:
 
     def take(self, queue: str) -> Delivery | None:
         """Return the next message of the claim, or of a new one that acknowledges the old."""
-        if self._held:
-            return self._held.popleft()
-        return self._claim(queue, self._prefetch)
+        if self._held and not self._progress.is_fresh():
+            self.fail()  # somebody may have taken over what is held: claim anew once Redis answers again
+        return self._held.popleft() if self._held else self._claim(queue, self._prefetch)
 
     def _claim(self, queue: str, count: int) -> Delivery | None:
         self.open()
@@ -128,10 +128,36 @@ class AtLeastOnce:
 
     def bury(self, delivery: Delivery, frame: bytes) -> None:
         """Bury it under the claim number; a failure is made good by the script that retires this life."""
-        life = self._alive()
-        life.done, life.fate, life.frame = delivery.index, "bury", frame
+        life = self._fated(delivery, "bury", frame)
         with self._risk:
             claim = scripts.bury(self._connection, self._queue, life.name, life.claim, life.done, frame)
+        self._settled(life, claim)
+
+    def retry(self, delivery: Delivery, frame: bytes, delay_s: float) -> None:
+        """Put it aside under the claim number; made good like `bury`, but then it comes back at once."""
+        life = self._fated(delivery, "replace", frame)
+        with self._risk:
+            claim = scripts.retry(
+                self._connection, self._queue, life.name, life.claim, life.done, frame, int(delay_s * 1000)
+            )
+        self._settled(life, claim)
+
+    def give_back(self) -> None:
+        """Retire: everything after the done ones goes back to the head."""
+        self._held.clear()
+        if self._life is not None:
+            life = self._life
+            with self._risk:
+                self._retire(life, sweep_ms=None)
+            self._life = None
+            self._progress.registered(self._queue, 0, 0)
+
+    def _fated(self, delivery: Delivery, fate: scripts.Fate, frame: bytes) -> Life:
+        life = self._alive()
+        life.done, life.fate, life.frame = delivery.index, fate, frame
+        return life
+
+    def _settled(self, life: Life, claim: int | None) -> None:
         if claim is None:
             self._lost()
             return
@@ -146,14 +172,9 @@ class AtLeastOnce:
 
     def close(self) -> None:
         """Retire. If no reply is missing no command can be under way, and nothing has to be swept later."""
-        self._held.clear()
+        self.give_back()
         while self._past:
             self._retire(self._past[0], sweep_ms=LEASE_MS)
-        if self._life is not None:
-            with self._risk:
-                self._retire(self._life, sweep_ms=None)
-        self._life = None
-        self._progress.registered(self._queue, 0, 0)
         self._connection.close()
 
     def _alive(self) -> Life:

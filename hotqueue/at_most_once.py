@@ -69,6 +69,10 @@ class AtMostOnce:
         self._progress.finished(delivery.queue, 0)
         self.open()
 
+    def retry(self, delivery: Delivery, frame: bytes, delay_s: float) -> None:
+        """Never: at-most-once means that it does not run twice. Handlers of such a queue have no retries."""
+        raise NotImplementedError
+
     def flush(self) -> None:
         """Nothing is ever owed."""
 

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from hotqueue import events
-from hotqueue.delivery import Delivery, Lane, Progress, Unwatched
+from hotqueue.delivery import Delivery, Lane, Progress
 from hotqueue.errors import NotSent, OutcomeUnknown
 from hotqueue.execution import Assignment, Executor, one_line
 from hotqueue.rota import Rota
@@ -18,6 +18,7 @@ from hotqueue.wakeup import Wakeup, listening
 
 BACK_OFF_S = (0.1, 30.0)
 FULL_SERVER_RETRY_S = 0.5
+PAUSE_LOOK_S = 0.5
 
 
 class Consumer:
@@ -57,21 +58,40 @@ class Consumer:
         """Return the next message; None once the flag is set or nothing came for `idle_s`."""
         end = None if idle_s is None else time.monotonic() + idle_s
         while not self._wakeup.is_set:
-            delivery = self._ready.popleft() if self._ready else self._look(idle_s)
-            if delivery is not None:
+            order = self._open_queues()
+            delivery = self._ready.popleft() if self._ready else self._look(order, idle_s)
+            if delivery is not None and self._progress.is_paused(delivery.queue):
+                self._lanes[delivery.queue].give_back()
+                self._ready.clear()
+            elif delivery is not None:
                 self._rota.served(delivery.queue)
                 return delivery
             left = float("inf") if end is None else end - time.monotonic()
             if left <= 0:
                 return None
             self._progress.idle()
-            self._ready.extend(self._waiter.wait(self._all, self._rota.order(), left))
+            self._wait(order, left)
         return None
 
-    def _look(self, idle_s: float | None) -> Delivery | None:
+    def _open_queues(self) -> Sequence[str]:
+        order = self._rota.order()
+        if any(map(self._progress.is_paused, order)):
+            return [queue for queue in order if not self._progress.is_paused(queue)]
+        return order
+
+    def _wait(self, order: Sequence[str], seconds: float) -> None:
+        if len(order) < len(self._lanes):  # look again soon whether the pause is over
+            seconds = min(seconds, PAUSE_LOOK_S)
+        lanes = [lane for lane in self._all if any(queue in order for queue in lane.queues)]
+        if lanes:
+            self._ready.extend(self._waiter.wait(lanes, order, seconds))
+        else:
+            self._waiter.pause(seconds)
+
+    def _look(self, order: Sequence[str], idle_s: float | None) -> Delivery | None:
         if self._parks_first and idle_s != 0:
             return None
-        for queue in self._rota.order():
+        for queue in order:
             lane = self._lanes[queue]
             delivery = lane.take(queue)
             if delivery is not None:
@@ -104,11 +124,11 @@ class Consumer:
         self._waiter.close()
 
 
-def consume_here(lane: Lane, assignment: Assignment, idle_s: float | None) -> None:
+def consume_here(lane: Lane, assignment: Assignment, idle_s: float | None, progress: Progress) -> None:
     """Run the loop in the caller's process and thread, for one queue.
 
     In the main thread INT and TERM finish the running message and return; the handlers are put back afterwards.
     """
     with contextlib.closing(Wakeup()) as wakeup, listening(wakeup, (signal.SIGINT, signal.SIGTERM)):
-        Consumer([lane], Executor([assignment]), Rota([assignment.queue]), wakeup, Unwatched()).run(idle_s)
+        Consumer([lane], Executor([assignment]), Rota([assignment.queue]), wakeup, progress).run(idle_s)
 

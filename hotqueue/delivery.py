@@ -71,6 +71,12 @@ class Lane(Protocol):
     def bury(self, delivery: Delivery, frame: bytes) -> None:
         """Move it to the dead list as `frame`, which carries the reason."""
 
+    def retry(self, delivery: Delivery, frame: bytes, delay_s: float) -> None:
+        """Put it aside as `frame`, which carries what happened, to run again in `delay_s` seconds."""
+
+    def give_back(self) -> None:
+        """Put everything that was taken and not begun back to the head, as if never taken."""
+
     def flush(self) -> None:
         """Tell Redis what is done, if it does not know yet."""
 
@@ -86,6 +92,12 @@ class Progress(Protocol):
 
     def running(self, delivery: Delivery, handler: str) -> None:
         """This message is about to be given to `handler`."""
+
+    def is_paused(self, queue: str) -> bool:
+        """Tell whether nothing of `queue` may be started now."""
+
+    def is_fresh(self) -> bool:
+        """Tell whether the leases were renewed lately, so that what was claimed is still ours."""
 
     def registered(self, queue: str, incarnation: int, client_id: int) -> None:
         """A new incarnation serves `queue`, through the connection `client_id`; incarnation 0: none any more."""
@@ -108,6 +120,15 @@ class Unwatched:
 
     def running(self, delivery: Delivery, handler: str) -> None:
         """Tell nobody."""
+
+    def is_paused(self, queue: str) -> bool:
+        """Know of no pause."""
+        del queue
+        return False
+
+    def is_fresh(self) -> bool:
+        """Know of no lease."""
+        return True
 
     def registered(self, queue: str, incarnation: int, client_id: int) -> None:
         """Tell nobody."""

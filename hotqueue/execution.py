@@ -7,19 +7,28 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from hotqueue import events
 from hotqueue.delivery import Delivery, running
-from hotqueue.envelope import Envelope, Opened, noted, trail_of
-from hotqueue.errors import BadMessage
+from hotqueue.envelope import EXPIRES, Envelope, Opened, noted, trail_of
+from hotqueue.errors import BadMessage, Expired
 from hotqueue.frame import WRAPPED, enqueued_ms, id_text
-from hotqueue.trail import Trail
+from hotqueue.retries import Reject, Retries, exponential
+from hotqueue.trail import Scalar
 from hotqueue.wakeup import Forced
 
 TRACEBACK_CHARACTERS = 6000
+_PACKAGE = str(Path(__file__).parent / "_")[:-1]
 
-Outcome = Literal["done", "failed", "unreadable"]
+_LEVELS = {
+    events.MESSAGE_DONE: logging.INFO,
+    events.MESSAGE_RETRIED: logging.WARNING,
+    events.MESSAGE_BURIED: logging.ERROR,
+}
+
+Outcome = Literal["done", "failed", "rejected", "unreadable", "expired"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +39,8 @@ class Assignment:
     handler: str
     call: Callable[[Any], Any]
     envelope: Callable[[], Envelope]
+    retries: Retries
+    max_age_s: float | None = None
 
 
 @dataclass(slots=True)
@@ -63,7 +74,7 @@ class Executor:
         delivery.handler = run.assignment.handler
         delivery.lane.begin(delivery)
         with running(delivery):
-            for step in (self._open, self._decode, self._call):
+            for step in (self._open, self._check_age, self._decode, self._call):
                 if run.outcome == "done":
                     step(run)
         self._settle(run)
@@ -87,6 +98,16 @@ class Executor:
             delivery.id = id_text(opened.frame.message_id)
             delivery.enqueued_ms = enqueued_ms(opened.frame.message_id)
 
+    def _check_age(self, run: Run) -> None:
+        delivery = run.delivery
+        expires = delivery.headers.get(EXPIRES)
+        limits = [limit for limit in (expires, run.assignment.max_age_s) if isinstance(limit, int | float)]
+        if limits and delivery.enqueued_ms is not None:
+            age_s = time.time() - delivery.enqueued_ms / 1000
+            if age_s > min(limits):
+                run.outcome = "expired"
+                run.error = Expired(f"the message was {age_s:.1f} s old, it had to start within {min(limits):g} s")
+
     def _decode(self, run: Run) -> None:
         assert run.opened is not None
         try:
@@ -102,7 +123,7 @@ class Executor:
         except Forced:
             raise
         except BaseException as error:  # noqa: BLE001 - a handler that raises SystemExit fails; the child lives
-            run.outcome, run.error = "failed", error
+            run.outcome, run.error = "rejected" if isinstance(error, Reject) else "failed", error
 
     def _await(self, coroutine: Any) -> None:
         if self._runner is None:
@@ -114,40 +135,63 @@ class Executor:
         duration_ms = (time.monotonic() - run.started_s) * 1000
         if run.outcome == "done":
             delivery.lane.ack(delivery)
-            self._report(run, duration_ms)
-        else:
-            self._report(run, duration_ms)
-            delivery.lane.bury(delivery, noted(delivery.raw, self._trail(run)))
-
-    def _trail(self, run: Run) -> Trail:
-        trail = trail_of(run.delivery.raw)
-        return (trail.failed() if run.outcome == "failed" else trail).with_reason(
-            kind=run.outcome,
-            error=one_line(run.error),
-            traceback=_traceback(run.error) if run.outcome == "failed" else None,
-            handler=run.assignment.handler,
-            at=int(time.time() * 1000),
-        )
-
-    def _report(self, run: Run, duration_ms: float) -> None:
-        done = run.outcome == "done"
-        level = logging.INFO if done else logging.ERROR
-        if not events.log.isEnabledFor(level):
+            report(run, duration_ms, events.MESSAGE_DONE)
             return
-        delivery = run.delivery
-        waited_ms = None if delivery.enqueued_ms is None else time.time() * 1000 - delivery.enqueued_ms - duration_ms
-        events.emit(
-            level,
-            events.MESSAGE_DONE if done else events.MESSAGE_BURIED,
-            error=run.error if run.outcome == "failed" else None,
-            queue=delivery.queue,
-            id=delivery.id,
-            handler=run.assignment.handler,
-            attempt=delivery.attempt,
-            duration_ms=round(duration_ms, 1),
-            wait_ms=None if waited_ms is None else round(max(waited_ms, 0.0), 1),
-            reason=None if done else f"{run.outcome}: {one_line(run.error)}",
-        )
+        trail = trail_of(delivery.raw)
+        if run.outcome in {"failed", "rejected"}:
+            trail = trail.failed()
+        delay_s = _delay_s(run, trail.failures)
+        frame = noted(delivery.raw, trail.with_reason(**_reason(run, is_last=delay_s is None)))
+        if delay_s is None:
+            report(run, duration_ms, events.MESSAGE_BURIED)
+            delivery.lane.bury(delivery, frame)
+        else:
+            report(run, duration_ms, events.MESSAGE_RETRIED, delay_s)
+            delivery.lane.retry(delivery, frame, delay_s)
+
+
+def report(run: Run, duration_ms: float, event: str, again_in_s: float | None = None) -> None:
+    """Log the end of a run."""
+    level = _LEVELS[event]
+    if not events.log.isEnabledFor(level):
+        return
+    delivery = run.delivery
+    waited_ms = None if delivery.enqueued_ms is None else time.time() * 1000 - delivery.enqueued_ms - duration_ms
+    events.emit(
+        level,
+        event,
+        error=run.error if run.outcome == "failed" and again_in_s is None else None,
+        queue=delivery.queue,
+        id=delivery.id,
+        handler=run.assignment.handler,
+        attempt=delivery.attempt,
+        duration_ms=round(duration_ms, 1),
+        wait_ms=None if waited_ms is None else round(max(waited_ms, 0.0), 1),
+        reason=None if run.outcome == "done" else f"{run.outcome}: {one_line(run.error)}",
+        again_in_s=None if again_in_s is None else round(again_in_s, 1),
+    )
+
+
+def _delay_s(run: Run, failures: int) -> float | None:
+    if run.outcome != "failed" or run.error is None:
+        return None
+    try:
+        return run.assignment.retries.delay_s(run.error, failures)
+    except Exception as error:  # noqa: BLE001 - a user's backoff function must not cost the message
+        events.emit(logging.ERROR, events.BACKOFF_FAILED, error=error, handler=run.assignment.handler)
+        return exponential(failures)
+
+
+def _reason(run: Run, *, is_last: bool) -> dict[str, Scalar]:
+    noted: dict[str, Scalar] = {
+        "kind": run.outcome,
+        "error": one_line(run.error),
+        "handler": run.assignment.handler,
+        "at": int(time.time() * 1000),
+    }
+    if is_last and run.outcome == "failed":
+        noted["traceback"] = _traceback(run.error)
+    return noted
 
 
 def one_line(error: BaseException | None) -> str:
@@ -163,6 +207,14 @@ def _traceback(error: BaseException | None) -> str | None:
     if error is None:
         return None
     try:
-        return "".join(traceback.format_exception(error, limit=-20))[-TRACEBACK_CHARACTERS:]
+        return "".join(traceback.format_exception(_of_the_user(error), limit=-20))[-TRACEBACK_CHARACTERS:]
     except Exception:  # noqa: BLE001 - the same
         return None
+
+
+def _of_the_user(error: BaseException) -> BaseException:
+    """Take HotQueue's own frames off the beginning of the traceback."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None and trace.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+        trace = trace.tb_next
+    return error.with_traceback(trace)

@@ -4,7 +4,7 @@ import contextlib
 import copy
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
 
@@ -12,6 +12,7 @@ from hotqueue.connection import CONSUMER_TIMEOUT_S, Connection, check_version
 from hotqueue.consumer import consume_here
 from hotqueue.delivery import Unwatched
 from hotqueue.errors import ConfigurationError
+from hotqueue.retries import Backoff, Retries, retries_from
 
 if TYPE_CHECKING:
     from hotqueue.queue import HotQueue
@@ -35,12 +36,20 @@ class Options:
     delivery: Mode = "at-least-once"
     timeout: float | None = None
     block: bool = True
+    retries: int | None = None
+    backoff: Backoff | float | None = None
+    retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = None
+    max_age: float | None = None
+    policy: Retries = field(init=False)
 
     def __post_init__(self) -> None:
-        """Raise ConfigurationError for an unknown delivery."""
+        """Raise ConfigurationError for what cannot work."""
         if self.delivery not in MODES:
             msg = f"delivery={self.delivery!r}: use {' or '.join(map(repr, MODES))}"
             raise ConfigurationError(msg)
+        at_most_once = self.delivery == "at-most-once"
+        policy = retries_from(self.retries, self.backoff, self.retry_on, at_most_once=at_most_once)
+        object.__setattr__(self, "policy", policy)
 
 
 class Handler(Generic[P, R]):
@@ -106,11 +115,16 @@ class Handler(Generic[P, R]):
             connection.open()
             if own.delivery == "at-least-once":
                 check_version(connection)
-        consume_here(self.queue.lane(own.delivery, Unwatched()), self.queue.assignment(self, args), idle_s)
+        caretaker = Caretaker(self.queue.name, self.queue.address)
+        with caretaker.caring():
+            consume_here(
+                self.queue.lane(own.delivery, caretaker), self.queue.assignment(self, args), idle_s, caretaker
+            )
 
-    def send(self, message: object, *, headers: Mapping[str, object] | None = None) -> str:
-        """Enqueue one message for this handler and return its id, as `HotQueue.send` does."""
-        return self.queue.send(message, headers=headers)
+    @property
+    def send(self) -> Callable[..., str]:
+        """Enqueue one message for this handler and return its id: `HotQueue.send`."""
+        return self.queue.send
 
     @property
     def where(self) -> str:

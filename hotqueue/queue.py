@@ -19,6 +19,7 @@ from hotqueue.execution import Assignment
 from hotqueue.handler import Handler, Mode, Options, refuse_while_importing, register
 from hotqueue.outbox import UNIQUE_FOR_S, Outbox, Seconds, Terms
 from hotqueue.reader import Reader
+from hotqueue.retries import Backoff
 from hotqueue.serializers import codec_for
 from hotqueue.signing import signer_from
 from hotqueue.stats import Stats
@@ -208,12 +209,25 @@ class HotQueue:
     def worker(self, function: Callable[P, R], /) -> Handler[P, R]: ...
     @overload
     def worker(
-        self, /, *, delivery: Mode = ..., timeout: float | None = ..., block: bool = ...
+        self,
+        /,
+        *,
+        delivery: Mode = ...,
+        retries: int = ...,
+        backoff: Backoff | float = ...,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] = ...,
+        max_age: float | None = ...,
+        timeout: float | None = ...,
+        block: bool = ...,
     ) -> Callable[[Callable[P, R]], Handler[P, R]]: ...
     def worker(self, function: Any = None, /, **options: Any) -> Any:
         """Make a function the handler of this queue, for `hotqueue-worker` and for a loop of your own.
 
         `delivery` is "at-least-once" (the default: a message is done when its handler is) or "at-most-once".
+        A failed message runs again up to `retries` times (10), `backoff` seconds later: a number, a list, or a
+        function of the number of failures; by default up to 15 s × 2ⁿ and 1 h, half of it random. It does so after
+        errors of the kinds in `retry_on` (Exception), then it goes to the dead list, as does at once what is older than
+        `max_age` seconds. A handler may raise `Retry` or `Reject`. At-most-once knows no retries.
         `timeout` (seconds) and `block` concern only the loop in your own process, see `Handler.run`.
         That a queue has two handlers is an error only when a worker starts. Raises ConfigurationError.
         """
@@ -248,6 +262,8 @@ class HotQueue:
             handler.__name__,
             lambda message: handler.function(*before, message),
             lambda: self._envelope,
+            handler.options.policy,
+            handler.options.max_age,
         )
 
     def _reader(self, block: bool, timeout: float | None) -> Reader:

@@ -47,6 +47,7 @@ class Script:
 _register = Script("register")
 _take = Script("take")
 _bury = Script("bury")
+_retry = Script("retry")
 _bury_popped = Script("bury_popped")
 _renew = Script("renew")
 _retire = Script("retire")
@@ -72,6 +73,15 @@ def bury(connection: Connection, queue: str, incarnation: str, claim: int, done:
     """Acknowledge `done` and bury the frame after it; return the next claim, None for a retired incarnation."""
     names = [keys.inflight(queue, incarnation), keys.claims(queue), keys.dead(queue)]
     reply: int | None = _bury(connection, names, incarnation, claim, done, frame)
+    return reply
+
+
+def retry(
+    connection: Connection, queue: str, incarnation: str, claim: int, done: int, frame: bytes, delay_ms: int
+) -> int | None:
+    """Acknowledge `done` and put the frame after it aside; return the next claim, None for a retired incarnation."""
+    names = [keys.inflight(queue, incarnation), keys.claims(queue), keys.delayed(queue)]
+    reply: int | None = _retry(connection, names, incarnation, claim, done, frame, delay_ms)
     return reply
 
 

@@ -4,6 +4,7 @@
 -- returns false if this is not the incarnation's latest claim, else the next claim number
 if redis.call('HGET', KEYS[2], ARGV[1]) ~= ARGV[2] then return false end
 redis.call('LTRIM', KEYS[1], ARGV[3] + 1, -1)
+if ARGV[3] ~= '0' then redis.call('HINCRBY', KEYS[2], '!done', ARGV[3]) end
 local now = redis.call('TIME')
 redis.call('ZADD', KEYS[3], now[1] * 1000 + math.floor(now[2] / 1000), ARGV[4])
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[2] + 1)

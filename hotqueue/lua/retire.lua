@@ -10,6 +10,7 @@ local believed = 0
 if redis.call('HGET', KEYS[4], ARGV[1]) == ARGV[2] then
   believed = 1
   redis.call('LTRIM', KEYS[2], ARGV[3], -1)
+  if ARGV[3] ~= '0' then redis.call('HINCRBY', KEYS[4], '!done', ARGV[3]) end
   if ARGV[4] == 'replace' then
     if redis.call('LLEN', KEYS[2]) > 0 then redis.call('LSET', KEYS[2], 0, ARGV[5]) end
   elseif ARGV[4] == 'bury' then
@@ -30,6 +31,7 @@ while released < tonumber(ARGV[7]) and bytes < tonumber(ARGV[8]) do
   released = released + 1
   bytes = bytes + #frame
 end
+if believed == 0 and released > 1 then redis.call('HINCRBY', KEYS[4], '!careful', released) end
 local left = redis.call('LLEN', KEYS[2])
 if ARGV[6] ~= '' or left > 0 then
   local now = redis.call('TIME')
