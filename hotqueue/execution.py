@@ -93,10 +93,7 @@ class Executor:
         except BadMessage as error:
             run.outcome, run.error = "unreadable", error
             return
-        delivery.headers, delivery.trail, delivery.attempt = opened.headers, opened.trail, opened.trail.attempt
-        if opened.frame is not None and not opened.frame.flags & WRAPPED:
-            delivery.id = id_text(opened.frame.message_id)
-            delivery.enqueued_ms = enqueued_ms(opened.frame.message_id)
+        fill(delivery, opened)
 
     def _check_age(self, run: Run) -> None:
         delivery = run.delivery
@@ -148,6 +145,24 @@ class Executor:
         else:
             report(run, duration_ms, events.MESSAGE_RETRIED, delay_s)
             delivery.lane.retry(delivery, frame, delay_s)
+
+
+def fill(delivery: Delivery, opened: Opened) -> None:
+    """Note on a delivery what its frame says."""
+    delivery.headers, delivery.trail, delivery.attempt = opened.headers, opened.trail, opened.trail.attempt
+    if opened.frame is not None and not opened.frame.flags & WRAPPED:
+        delivery.id = id_text(opened.frame.message_id)
+        delivery.enqueued_ms = enqueued_ms(opened.frame.message_id)
+
+
+def bury_unreadable(delivery: Delivery, error: BadMessage) -> None:
+    """Bury what cannot be decoded, where no handler is."""
+    reason = {"kind": "unreadable", "error": one_line(error), "at": int(time.time() * 1000)}
+    events.emit(
+        logging.ERROR, events.MESSAGE_BURIED,
+        queue=delivery.queue, id=delivery.id, reason=f"unreadable: {one_line(error)}",
+    )  # fmt: skip
+    delivery.lane.bury(delivery, noted(delivery.raw, trail_of(delivery.raw).with_reason(**reason)))
 
 
 def report(run: Run, duration_ms: float, event: str, again_in_s: float | None = None) -> None:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
 
+from hotqueue.caretaker import Caretaker
 from hotqueue.connection import CONSUMER_TIMEOUT_S, Connection, check_version
 from hotqueue.consumer import consume_here
-from hotqueue.delivery import Unwatched
 from hotqueue.errors import ConfigurationError
 from hotqueue.retries import Backoff, Retries, retries_from
 

@@ -10,6 +10,7 @@ from hotqueue import keys, stats
 from hotqueue.address import Address
 from hotqueue.at_least_once import AtLeastOnce
 from hotqueue.at_most_once import AtMostOnce
+from hotqueue.caretaker import Caretaker
 from hotqueue.connection import CONSUMER_TIMEOUT_S, Connection, Pool
 from hotqueue.dead import DeadLetters
 from hotqueue.delivery import Lane, Progress
@@ -18,6 +19,7 @@ from hotqueue.errors import BadMessage, ConfigurationError
 from hotqueue.execution import Assignment
 from hotqueue.handler import Handler, Mode, Options, refuse_while_importing, register
 from hotqueue.outbox import UNIQUE_FOR_S, Outbox, Seconds, Terms
+from hotqueue.own_loop import OwnDelivery, deliveries
 from hotqueue.reader import Reader
 from hotqueue.retries import Backoff
 from hotqueue.serializers import codec_for
@@ -204,6 +206,17 @@ class HotQueue:
                     yield message
                 finally:
                     reader.begin(delivery)
+
+    def deliveries(self, timeout: float | None = None) -> Iterator[OwnDelivery]:
+        """Yield deliveries, at-least-once, for a loop of your own: settle each by `ack`, `retry` or `reject`.
+
+        Ends after `timeout` idle seconds (None or 0: never) or on Ctrl-C. What was not settled when the loop is
+        left goes back to the head. Raises NotSent, OutcomeUnknown, ConfigurationError for a delivery not settled.
+        """
+        refuse_while_importing("deliveries()")
+        caretaker = Caretaker(self.name, self.address)
+        lane = self.lane("at-least-once", caretaker)
+        return deliveries(self.name, lane, caretaker, lambda: self._envelope, timeout)
 
     @overload
     def worker(self, function: Callable[P, R], /) -> Handler[P, R]: ...

@@ -54,7 +54,7 @@ class Retries:
     def _backoff_s(self, failures: int) -> float:
         if callable(self.backoff):
             return max(0.0, float(self.backoff(failures)))
-        return self.backoff[min(failures, len(self.backoff)) - 1]
+        return float(self.backoff[min(failures, len(self.backoff)) - 1])
 
 
 def retries_from(
