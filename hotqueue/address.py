@@ -44,13 +44,13 @@ class Address:
 
     def __post_init__(self) -> None:
         """Raise ConfigurationError if no connection can be made of this, whatever answers there."""
-        if self.port > _HIGHEST_PORT:
-            raise ConfigurationError(_unusable(f"there is no port {self.port}"))
         try:
             self.make(1.0)
             self.host.encode("idna")
         except (TypeError, ValueError, RedisError) as error:
             raise ConfigurationError(_unusable(error)) from error
+        if self.port > _HIGHEST_PORT:
+            raise ConfigurationError(_unusable(f"there is no port {self.port}"))
 
     @classmethod
     def of(cls, url: str | None, client: Any, options: dict[str, Any]) -> "Address | None":

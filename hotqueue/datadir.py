@@ -34,7 +34,7 @@ class DataDir:
         if self._owner is None:
             try:
                 if not self.path.exists():
-                    self.path.mkdir(mode=0o700, parents=True)
+                    self.path.mkdir(mode=0o700, parents=True, exist_ok=True)  # two may come at once
                     (self.path / ".gitignore").write_text("*\n", encoding="ascii")
                 self._owner = _lock(self._record)
             except OSError as error:

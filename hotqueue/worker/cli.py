@@ -1,5 +1,6 @@
 """The `hotqueue-worker` command: options in, exit code out."""
 
+import logging
 import os
 import sys
 import tomllib
@@ -9,7 +10,7 @@ from typing import Any, NoReturn
 
 import click
 
-from hotqueue import __version__, embedded
+from hotqueue import __version__, embedded, events
 from hotqueue.address import DEFAULT_URL, Address
 from hotqueue.errors import ConfigurationError, HotQueueError
 from hotqueue.worker import logs, policy
@@ -178,12 +179,15 @@ def _run(settings: Settings, directory: str | None) -> int:
     if directory is not None:
         url = settings.url or os.environ.get("REDIS_URL") or DEFAULT_URL
         server = embedded.ensure(url, Path(directory))
+    if server is not None:
+        events.emit(logging.INFO, events.SERVER_STARTED, port=server.port, folder=str(server.folder.path))
     try:
         supervisor = Supervisor(settings, _list)
         code = supervisor.run()
     finally:
         if server is not None:
             server.stop(SERVER_GRACE_S)
+            events.emit(logging.INFO, events.SERVER_STOPPED, port=server.port)
     if supervisor.problem is not None:
         _complain(supervisor.problem)
     return code

@@ -1,5 +1,7 @@
 """Every example as its first lines say it is run, with the real worker and a real server."""
 
+import os
+import shutil
 import sys
 import urllib.request
 from pathlib import Path
@@ -9,6 +11,7 @@ import redis
 
 from tests.support.commands import run, start
 from tests.support.servers import LiveServer, free_port
+from tests.support.transcript import Page, shown
 from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -136,6 +139,37 @@ def test_a_django_order_is_confirmed_if_it_was_committed_and_not_enqueued_otherw
     assert said == ["order 1 of Ada is confirmed"]
     check = "assert list(Order.objects.values_list('customer', 'is_confirmed')) == [('Ada', True)]"
     python("-c", f"{django} {check}", env=environment, cwd=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["async-handlers", "django", "json-from-another-language", "many-kinds-of-job"]
+)
+def test_a_how_to_shows_what_its_example_prints(
+    name: str, environment: dict[str, str], server: LiveServer, tmp_path: Path
+) -> None:
+    path = [str(COMMANDS), str(redis_cli_of(server, tmp_path)), os.environ["PATH"]]
+    environment |= {"PATH": os.pathsep.join(path)}
+    page = Page(ROOT / "docs" / "how-to" / f"{name}.md")
+    if name.startswith("json") and not (tmp_path / "redis-cli").exists():
+        pytest.skip("there is no redis-cli")
+    blocks = [block for block in page.blocks("console") if "--burst" in block or "RPUSH" in block]
+    assert blocks
+    for block in blocks:
+        lines = block.replace("localhost:6379", f"localhost:{server.port}").splitlines()
+        script = "\n".join(line.removeprefix("$ ") for line in lines if line.startswith("$ "))
+        ended = run("sh", "-e", "-c", script, env=environment, cwd=tmp_path)
+        assert ended.returncode == 0, ended.stderr
+        assert shown(ended.stdout.splitlines()) == shown(line for line in lines if not line.startswith("$ "))
+
+
+def redis_cli_of(server: LiveServer, folder: Path) -> Path:
+    """A folder with a redis-cli, if there is one, that finds the server and talks as on a terminal."""
+    program = shutil.which("redis-cli") or shutil.which("valkey-cli")
+    if program:
+        wrapper = folder / "redis-cli"
+        wrapper.write_text(f'#!/bin/sh\nexec {program} -p {server.port} --no-raw "$@"\n')
+        wrapper.chmod(0o755)
+    return folder
 
 
 def test_each_example_is_run_by_a_test() -> None:

@@ -1,0 +1,431 @@
+"""Between a queue and its server: nothing is sent twice, and every failure says what it knows."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from hotqueue import ConfigurationError, HotQueue, HotQueueError, NotSent, OutcomeUnknown
+from hotqueue.address import Address
+from hotqueue.connection import CONSUMER_TIMEOUT_S, Connection, Pool, check_version
+from hotqueue.errors import Refused
+from tests.support.commands import app, run
+from tests.support.proxy import Proxy, proxy_to
+from tests.support.servers import LiveServer, free_port, fresh_server, kinds
+from tests.support.waiting import wait_until
+
+CUTS = ["before the request", "before the reply", "inside the reply", "freeze"]
+
+
+@pytest.fixture
+def proxy(server: LiveServer, redis_url: str) -> Iterator[Proxy]:
+    with proxy_to(server.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def queue(proxy: Proxy) -> HotQueue:
+    """Over the proxy, with a connection that has been used."""
+    queue = HotQueue("myqueue", url=f"{proxy.url}?socket_timeout=0.5")
+    queue.dequeue()
+    return queue
+
+
+@pytest.mark.parametrize("point", CUTS)
+def test_an_enqueue_without_a_reply_is_sent_once_and_its_outcome_is_unknown(
+    queue: HotQueue, proxy: Proxy, client: redis.Redis, point: Any
+) -> None:
+    proxy.harm(point, on=b"RPUSH")
+    with pytest.raises(OutcomeUnknown, match=r"no reply from Redis at 127\.0\.0\.1:\d+/0, the command may"):
+        queue.enqueue("once")
+    proxy.thaw()
+    arrived = 0 if point == "before the request" else 1
+    wait_until(lambda: client.llen(queue.key) == arrived)
+    queue.enqueue("after it")
+    assert proxy.requests.count(b"RPUSH") == 2
+    assert client.llen(queue.key) == arrived + 1
+
+
+@pytest.mark.parametrize(
+    ("block", "point"),
+    [*((False, point) for point in CUTS), *((True, point) for point in CUTS if point != "freeze")],
+)
+def test_a_dequeue_without_a_reply_is_sent_once_and_its_outcome_is_unknown(
+    queue: HotQueue, proxy: Proxy, client: redis.Redis, point: Any, *, block: bool
+) -> None:
+    HotQueue("myqueue", url=proxy.url).enqueue("first", "second")
+    proxy.requests = b""
+    proxy.harm(point, on=b"LPOP")
+    with pytest.raises(OutcomeUnknown):
+        queue.dequeue(block=block)
+    proxy.thaw()
+    left = ["first", "second"] if point == "before the request" else ["second"]
+    wait_until(lambda: client.llen(queue.key) == len(left))
+    assert proxy.requests.count(b"LPOP") == 1
+    assert list(queue.consume(block=False)) == left
+
+
+def test_both_errors_are_what_code_for_hotqueue_0_2_catches(queue: HotQueue, proxy: Proxy) -> None:
+    proxy.harm("before the reply", on=b"RPUSH")
+    for call in [queue.enqueue, HotQueue("myqueue", port=1).enqueue]:
+        with pytest.raises(redis.exceptions.ConnectionError) as caught:
+            call("a")
+        assert isinstance(caught.value, HotQueueError)
+        assert repr(caught.value) == f"{type(caught.value).__name__}({str(caught.value)!r})"
+        assert "\n" not in str(caught.value)
+
+
+def test_where_nobody_listens_nothing_was_sent() -> None:
+    queue = HotQueue("myqueue", port=free_port())
+    for call in [
+        lambda: queue.enqueue("a"),
+        queue.dequeue,
+        queue.clear,
+        lambda: len(queue),
+        lambda: queue.send(1),
+    ]:
+        with pytest.raises(NotSent, match=r"Redis at localhost:\d+/0 is not reachable, nothing was sent"):
+            call()
+    with pytest.raises(NotSent):
+        next(queue.consume())
+
+
+def test_a_producer_waits_two_seconds_at_most_for_each_step_unless_told_otherwise() -> None:
+    made = Pool(Address.from_url("redis://localhost")).take()._redis
+    assert (made.socket_connect_timeout, made.socket_timeout) == (2.0, 2.0)
+    address = HotQueue("myqueue", socket_timeout=7, socket_connect_timeout=None).address
+    made = Pool(address).take()._redis
+    assert made.socket_timeout == 7
+
+
+def test_a_server_that_answers_nothing_costs_a_producer_one_timeout(proxy: Proxy) -> None:
+    queue = HotQueue("myqueue", url=proxy.url)
+    proxy.harm("freeze", on=b"RPUSH")
+    with pytest.raises(OutcomeUnknown, match="Timeout reading"):
+        queue.enqueue("a")
+    assert proxy.requests.count(b"RPUSH") == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a full backlog refuses")
+def test_a_server_that_accepts_no_connection_is_given_up() -> None:
+    with socket.socket() as deaf, contextlib.ExitStack() as stack:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(0)
+        for _ in range(2):  # those fill its backlog; the next connection gets no answer at all
+            waiting = stack.enter_context(socket.socket())
+            waiting.settimeout(0)
+            waiting.connect_ex(deaf.getsockname())
+        queue = HotQueue("myqueue", port=deaf.getsockname()[1], host="127.0.0.1")
+        with pytest.raises(NotSent, match="Timeout connecting"):
+            queue.enqueue("a")
+
+
+def test_a_wrong_or_missing_password_is_said_and_nothing_was_sent(tmp_path: Path) -> None:
+    with fresh_server(tmp_path, requirepass="right") as server:
+        with pytest.raises(Refused, match="refused: WRONGPASS") as wrong:
+            HotQueue("myqueue", port=server.port, password="wrong").enqueue("a")
+        with pytest.raises(Refused, match="refused: NOAUTH Authentication required") as missing:
+            HotQueue("myqueue", port=server.port).enqueue("a")
+        assert (wrong.value.code, missing.value.code) == ("WRONGPASS", "NOAUTH")
+        assert isinstance(wrong.value, NotSent)
+        queue = HotQueue("myqueue", url=f"redis://:right@localhost:{server.port}")
+        queue.enqueue("a")
+        assert queue.dequeue() == "a"
+
+
+def test_what_an_acl_forbids_is_said(tmp_path: Path) -> None:
+    with fresh_server(tmp_path, user=["alice on >secret ~* +@all -rpush"]) as server:
+        queue = HotQueue("myqueue", url=f"redis://alice:secret@127.0.0.1:{server.port}")
+        assert queue.dequeue() is None
+        with pytest.raises(Refused, match=r"NOPERM.*rpush") as caught:
+            queue.enqueue("a")
+        assert caught.value.code == "NOPERM"
+        assert queue.dequeue() is None
+
+
+def test_too_many_clients_is_a_refusal_and_not_an_unknown_outcome(tmp_path: Path) -> None:
+    with fresh_server(tmp_path, maxclients="1") as server:
+        assert server.admin.ping()
+        with pytest.raises(Refused, match="max number of clients reached"):
+            HotQueue("myqueue", port=server.port).enqueue("a")
+
+
+def test_a_full_server_refuses_to_enqueue_and_is_drained_by_consuming(tmp_path: Path) -> None:
+    with fresh_server(tmp_path, maxmemory="8mb", maxmemory_policy="noeviction") as server:
+        queue = HotQueue("myqueue", port=server.port)
+        with pytest.raises(Refused, match="OOM") as caught:
+            _fill(queue)
+        assert caught.value.code == "OOM"
+        sent = len(queue)
+        assert sent > 0
+        assert [number for number, _ in queue.consume(timeout=0.05)] == list(range(sent))
+        queue.enqueue("room again")
+        assert queue.dequeue() == "room again"
+
+
+def _fill(queue: HotQueue) -> None:
+    for number in range(1000):
+        queue.enqueue((number, "x" * 100_000))
+
+
+def test_after_a_restart_of_the_server_the_next_call_just_works(tmp_path: Path) -> None:
+    with fresh_server(tmp_path, appendonly="yes", appendfsync="always") as server:
+        queue = HotQueue("myqueue", port=server.port)
+        queue.enqueue(*range(6))
+        messages = queue.consume()
+        assert next(messages) == 0
+        server.restart()
+        queue.enqueue(6)
+        server.restart()
+        assert queue.dequeue() == 1
+        assert next(messages) == 2
+        server.kill()
+        server.start()
+        assert next(messages) == 3
+        assert len(queue) == 3
+
+
+def test_a_server_that_became_a_replica_refuses_and_is_connected_anew(tmp_path: Path) -> None:
+    with fresh_server(tmp_path) as server:
+        queue = HotQueue("myqueue", port=server.port)
+        queue.enqueue("a")
+        before = server.info["total_connections_received"]
+        server.admin.replicaof("127.0.0.1", free_port())
+        with pytest.raises(Refused, match="READONLY"):
+            queue.enqueue("b")
+        server.admin.replicaof("NO", "ONE")
+        queue.enqueue("c")
+        assert server.info["total_connections_received"] == before + 1
+        assert list(queue.consume(block=False)) == ["a", "c"]
+
+
+def test_one_connection_serves_all_calls_of_one_thread(server: LiveServer, redis_url: str) -> None:
+    queue = HotQueue("myqueue", url=redis_url)
+    before = server.info["total_connections_received"]
+    for number in range(20):
+        queue.enqueue(number)
+        assert queue.dequeue() == number
+    queue.enqueue(1, 2)
+    assert list(queue.consume(timeout=0.01)) == [1, 2]
+    assert server.info["total_connections_received"] == before + 1
+
+
+def test_a_reply_that_nobody_read_is_never_given_to_the_next_call(queue: HotQueue, proxy: Proxy) -> None:
+    class Alarm(Exception):
+        pass
+
+    def sound(*_: object) -> None:
+        raise Alarm
+
+    queue.enqueue("lost with its interrupted call")
+    before = signal.signal(signal.SIGUSR1, sound)
+    try:
+        proxy.harm("freeze", on=b"LPOP")
+        asked = threading.Thread(
+            target=lambda: (
+                wait_until(lambda: b"LPOP" in proxy.requests),
+                os.kill(os.getpid(), signal.SIGUSR1),
+            )
+        )
+        proxy.requests = b""
+        asked.start()
+        with pytest.raises(Alarm):
+            queue.dequeue()
+        asked.join()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    proxy.thaw()
+    assert len(queue) in {0, 1}
+    queue.clear()
+    queue.enqueue("next")
+    assert queue.dequeue() == "next"
+
+
+FORKING = """
+    import os, pickle, sys
+    from hotqueue import HotQueue
+
+    queue = HotQueue("myqueue")
+    N = 500
+
+    def work(me):
+        got = []
+        for number in range(N):
+            queue.enqueue((me, number))
+            assert queue.send((me, -number))
+            assert type(len(queue)) is int
+            got.append(queue.dequeue())
+        return got
+
+    queue.enqueue(("both", 0))
+    messages = queue.consume(timeout=1)
+    first = next(messages)
+    assert first == ("both", 0)
+    queue.enqueue(("both", 1))          # the pool now has a connection that both would use
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        os.close(reading)
+        with os.fdopen(writing, "wb") as pipe:
+            pickle.dump(work("child") + list(messages), pipe)
+        os._exit(0)
+    os.close(writing)
+    mine = work("parent") + list(messages)
+    with os.fdopen(reading, "rb") as pipe:
+        got = mine + pickle.load(pipe)
+    assert os.wait()[1] == 0
+    expected = [("both", 1)] + [(me, s * n) for me in ("parent", "child") for n in range(N) for s in (1, -1)]
+    assert sorted(got) == sorted(expected), (len(got), len(expected))
+    print("even")
+"""
+
+
+def test_parent_and_child_use_one_queue_at_once_and_no_reply_is_mixed_up(
+    redis_url: str, tmp_path: Path
+) -> None:
+    script = app(tmp_path, FORKING)
+    ended = run(sys.executable, str(script), env={"HOTQUEUE_URL": redis_url})
+    assert (ended.returncode, ended.stdout) == (0, "even\n"), ended.stderr
+
+
+def test_eight_threads_share_one_queue_and_each_message_goes_to_one_of_them(redis_url: str) -> None:
+    queue = HotQueue("myqueue", url=redis_url)
+    got: list[Any] = []
+
+    def work(me: int) -> None:
+        for number in range(100):
+            queue.enqueue((me, number))
+            if (message := queue.dequeue()) is not None:  # another thread may have had it
+                got.append(message)
+        got.extend(queue.consume(timeout=0.5))
+
+    threads = [threading.Thread(target=work, args=(me,)) for me in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(got) == [(me, number) for me in range(8) for number in range(100)]
+
+
+def test_a_server_too_old_for_at_least_once_is_said_in_one_line(proxy: Proxy, client: redis.Redis) -> None:
+    version = client.info("server")["redis_version"]
+    connection = Connection(Address.from_url(proxy.url), CONSUMER_TIMEOUT_S)
+    check_version(connection)
+    old = "6.0.16".ljust(len(version))[: len(version)]
+    proxy.lie(f"redis_version:{version}".encode(), f"redis_version:{old}".encode())
+    with pytest.raises(ConfigurationError) as caught:
+        check_version(connection)
+    connection.close()
+    assert str(caught.value) == (
+        f"Redis {old} at 127.0.0.1:{proxy.port}/0 is too old for at-least-once, which needs 6.2:"
+        " upgrade, or use delivery='at-most-once'"
+    )
+
+
+def test_a_loop_refuses_a_server_that_is_too_old_unless_at_most_once_will_do(
+    proxy: Proxy, client: redis.Redis
+) -> None:
+    version = client.info("server")["redis_version"]
+    proxy.lie(f"redis_version:{version}".encode(), f"redis_version:0{version[1:]}".encode())
+    queue = HotQueue("myqueue", url=proxy.url)
+    done: list[str] = []
+    queue.enqueue("a")
+    with pytest.raises(ConfigurationError, match="is too old for at-least-once"):
+        queue.worker(done.append).run(block=False)
+    queue.worker(delivery="at-most-once")(done.append).run(block=False)
+    assert done == ["a"]
+
+
+def test_a_server_that_does_not_tell_its_version_is_given_a_try(tmp_path: Path) -> None:
+    with fresh_server(tmp_path, user=["alice on >secret ~* +@all -info"], rename_command='INFO ""') as server:
+        for user in ["alice:secret@", ""]:
+            connection = Connection(Address.from_url(f"redis://{user}127.0.0.1:{server.port}"), 5.0)
+            check_version(connection)
+            connection.close()
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        Address.from_url("redis://me:secret@localhost:6380/3?socket_timeout=1.5"),
+        Address.from_url("rediss://localhost:6381?ssl_cert_reqs=none"),
+        Address.from_url("unix:///run/redis.sock?db=2"),
+        HotQueue("q", socket_keepalive_options={4: 30}, ssl=True, ssl_ca_certs=Path("/ca.pem")).address,
+        HotQueue("q", client=redis.Redis(host="::1", password="secret")).address,
+        HotQueue("q", unix_socket_path=Path("/run/redis.sock")).address,
+    ],
+    ids=repr,
+)
+def test_an_address_survives_the_way_to_another_process(address: Address) -> None:
+    assert Address.from_portable(json.loads(json.dumps(address.portable()))) == address
+
+
+def test_what_cannot_be_handed_to_another_process_is_named() -> None:
+    provider = redis.UsernamePasswordCredentialProvider("me", "secret")
+    with pytest.raises(
+        ConfigurationError, match="credential_provider of the Redis at localhost:6379/0 is a User"
+    ):
+        HotQueue("myqueue", credential_provider=provider).address.portable()
+
+
+@pytest.fixture(scope="module")
+def tls_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Path]]:
+    """Port and certificate of a server that speaks TLS; only the kind `redis` may be built with it."""
+    folder = tmp_path_factory.mktemp("tls")
+    if "redis" not in kinds() or not shutil.which("openssl"):
+        pytest.skip("needs a redis-server and openssl")
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    subprocess.run(
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
+        f" -addext subjectAltName=DNS:localhost -keyout {key} -out {certificate}".split(),
+        check=True,
+        capture_output=True,
+    )
+    port = free_port()
+    settings = {
+        "tls_port": str(port),
+        "tls_cert_file": str(certificate),
+        "tls_key_file": str(key),
+        "tls_ca_cert_file": str(certificate),
+        "tls_auth_clients": "no",
+    }
+    try:
+        with fresh_server(folder, "redis", **settings):
+            yield port, certificate
+    except AssertionError as error:
+        pytest.skip(f"this redis-server has no TLS: {error}")
+
+
+def test_a_queue_over_tls_works_and_waits(tls_server: tuple[int, Path]) -> None:
+    port, certificate = tls_server
+    queue = HotQueue("myqueue", url=f"rediss://localhost:{port}?ssl_ca_certs={certificate}")
+    queue.enqueue(b"x" * 1_000_000, "b")
+    assert len(queue.dequeue()) == 1_000_000
+    messages = queue.consume()
+    assert next(messages) == "b"
+    producer = HotQueue("myqueue", host="localhost", port=port, ssl=True, ssl_ca_certs=str(certificate))
+    thread = threading.Thread(target=lambda: (wait_until(lambda: _blocked(producer)), producer.enqueue("c")))
+    thread.start()
+    assert next(messages) == "c"
+    thread.join()
+
+
+def _blocked(queue: HotQueue) -> bool:
+    return b"blocked_clients:0" not in queue._pool.call("INFO", "clients")
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused_before_anything_is_sent(
+    tls_server: tuple[int, Path],
+) -> None:
+    with pytest.raises(NotSent, match="CERTIFICATE_VERIFY_FAILED"):
+        HotQueue("myqueue", url=f"rediss://localhost:{tls_server[0]}").enqueue("a")
