@@ -1,36 +1,38 @@
 """The dead list of a queue: messages that ended badly, each with its reason, until somebody decides."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 from uuid import UUID
 
-from hotqueue import keys, queue_scripts, scripts
+from hotqueue import keys, queue_scripts
 from hotqueue.connection import Pool
-from hotqueue.envelope import Envelope, trail_of
+from hotqueue.envelope import Envelope
 from hotqueue.errors import BadMessage
 from hotqueue.frame import WRAPPED, Frame, id_text, unpack, with_trail
-from hotqueue.trail import Trail
-
-PAGE = 500  # entries read at once
-FIND_PAGE = 2000  # entries looked at in one script
+from hotqueue.queue_scripts import Way
+from hotqueue.scripts import RELEASE_BYTES, RELEASE_FRAMES
+from hotqueue.trail import Scalar, Trail
 
 
 @dataclass(frozen=True, slots=True)
 class DeadMessage:
-    """One entry. `reason` tells kind, error and traceback, as far as known; nothing in it is trusted."""
+    """One entry. Nothing in it was decoded or verified."""
 
     queue: str
     id: str
     buried_at: datetime
-    trail: Trail
     frame: Frame = field(repr=False)
     raw: bytes = field(repr=False)
 
     @property
-    def reason(self) -> Any:
-        """Why it is here."""
+    def trail(self) -> Trail:
+        """How often it was begun and what became of it."""
+        return Trail.load(self.frame.trail)
+
+    @property
+    def reason(self) -> Mapping[str, Scalar]:
+        """Why it is here, as far as known: kind, error, handler, at (ms since 1970), traceback."""
         return self.trail.reason
 
     @property
@@ -54,44 +56,31 @@ class DeadLetters:
         return int(self._pool().call("ZCARD", self._key))
 
     def __iter__(self) -> Iterator[DeadMessage]:
-        """Yield all of them, oldest burial first, a page at a time."""
+        """Yield all of them, oldest burial first, a page at a time; what is buried meanwhile is left out."""
         return self.since(None)
 
+    def __reversed__(self) -> Iterator[DeadMessage]:
+        """Yield all of them, newest burial first, a page at a time."""
+        return (self._entry(raw, at_ms) for raw, at_ms in self._walk("down", "+inf"))
+
     def since(self, when: datetime | None) -> Iterator[DeadMessage]:
-        """Yield those buried at `when` or later; what is buried while this goes on is left out."""
-        start: str | int = "-inf" if when is None else int(when.timestamp() * 1000)
+        """Yield those buried at `when` or later, oldest first; what is buried meanwhile is left out."""
         newest = self._pool().call("ZRANGE", self._key, -1, -1, "WITHSCORES")
-        if not newest:
-            return
-        end = int(float(newest[1]))
-        seen: set[bytes] = set()
-        while True:
-            page = self._pool().call(
-                "ZRANGEBYSCORE", self._key, start, end, "WITHSCORES", "LIMIT", 0, PAGE + len(seen)
-            )
-            fresh = [(raw, int(float(at))) for raw, at in zip(page[::2], page[1::2], strict=True) if raw not in seen]
-            if not fresh:
+        end_ms = int(float(newest[1])) if newest else 0
+        for raw, at_ms in self._walk("up", "-inf" if when is None else int(when.timestamp() * 1000)):
+            if at_ms > end_ms:
                 return
-            last = fresh[-1][1]
-            for raw, at in fresh:
-                yield self._read(raw, at)
-            # The next page begins at the same millisecond; what was seen of it is passed over.
-            seen = {raw for raw, at in fresh if at == last} | (seen if start == last else set())
-            start = last
+            yield self._entry(raw, at_ms)
 
     def get(self, message_id: str) -> DeadMessage | None:
-        """Return the one with this id, or None. Its id is looked for in Redis; the list is not sent."""
+        """Return the one with this id, or None. It is looked for in Redis; the list is not sent."""
         try:
             wanted = UUID(message_id).bytes
         except ValueError:
             return None
-        place = 0
         with self._pool().lent() as connection:
-            while (found := queue_scripts.dead_find(connection, self._queue, place, FIND_PAGE, wanted)) is not None:
-                if found:
-                    return self._read(found[0], int(float(found[1])))
-                place += FIND_PAGE
-        return None
+            found = queue_scripts.dead_find(connection, self._queue, wanted)
+        return None if found is None else self._entry(*found)
 
     def decode(self, message: DeadMessage) -> object:
         """Return the message itself. That unpickles it: do it only with what you trust. Raises BadMessage."""
@@ -99,33 +88,52 @@ class DeadLetters:
         return envelope.decode(envelope.read(message.frame.body if message.is_bare else message.raw))
 
     def retry(self, messages: DeadMessage | Iterable[DeadMessage] | None = None) -> int:
-        """Put these, by default all, at the tail of the queue, with fresh counters and their own id; return how many.
+        """Put these, by default all, at the tail of the queue; return how many were still there.
 
-        A body that came bare goes back bare.
+        They begin with fresh counters and keep their ids. A body that came bare goes back bare.
         """
-        return self._move(messages, _revived)
+        return self._move(self if messages is None else messages, _revived)
 
     def drop(self, messages: DeadMessage | Iterable[DeadMessage] | None = None) -> int:
-        """Delete these, by default all; return how many."""
+        """Delete these, by default all; return how many were still there."""
+        if messages is None:
+            with self._pool().lent() as connection:
+                return sum(queue_scripts.clear(connection, [keys.dead(self._queue)]))
         return self._move(messages, lambda _message: b"")
 
     def _move(
-        self, messages: DeadMessage | Iterable[DeadMessage] | None, becomes: Callable[[DeadMessage], bytes]
+        self, messages: DeadMessage | Iterable[DeadMessage], becomes: Callable[[DeadMessage], bytes]
     ) -> int:
-        chosen = self if messages is None else [messages] if isinstance(messages, DeadMessage) else messages
+        chosen = [messages] if isinstance(messages, DeadMessage) else messages
         moved = 0
-        with self._pool().lent() as connection:
-            for batch in _batches((message.raw, becomes(message)) for message in chosen):
+        for batch in _batches((message.raw, becomes(message)) for message in chosen):
+            with self._pool().lent() as connection:
                 moved += queue_scripts.dead_move(connection, self._queue, batch)
         return moved
 
-    def _read(self, raw: bytes, at_ms: int) -> DeadMessage:
+    def _walk(self, way: Way, start: str | int) -> Iterator[tuple[bytes, int]]:
+        """Yield frames and when they were buried, in order, passing over what a page brings again."""
+        at: str | int = start
+        after, past = b"", None
+        while True:
+            with self._pool().lent() as connection:
+                page = queue_scripts.dead_page(connection, self._queue, way, at, after)
+            if not page:
+                return
+            for raw, at_ms in page:
+                here = (at_ms, raw)  # the order of a sorted set
+                if past is None or (here > past if way == "up" else here < past):
+                    past = here
+                    yield raw, at_ms
+            after, at = page[-1]
+
+    def _entry(self, raw: bytes, at_ms: int) -> DeadMessage:
         try:
             frame = unpack(raw)
         except BadMessage:  # somebody else put it there
             frame = Frame(bytes(16), 0, WRAPPED, b"", raw, b"", b"", b"", b"")
         buried_at = datetime.fromtimestamp(at_ms / 1000, UTC)
-        return DeadMessage(self._queue, id_text(frame.message_id), buried_at, trail_of(raw), frame, raw)
+        return DeadMessage(self._queue, id_text(frame.message_id), buried_at, frame, raw)
 
 
 def _revived(message: DeadMessage) -> bytes:
@@ -139,7 +147,7 @@ def _batches(pairs: Iterable[tuple[bytes, bytes]]) -> Iterator[list[bytes]]:
     for old, new in pairs:
         batch += (old, new)
         size += len(old)
-        if len(batch) >= 2 * scripts.RELEASE_FRAMES or size >= scripts.RELEASE_BYTES:
+        if len(batch) >= 2 * RELEASE_FRAMES or size >= RELEASE_BYTES:
             yield batch
             batch, size = [], 0
     if batch:

@@ -9,15 +9,23 @@ from hotqueue.connection import Connection
 from hotqueue.scripts import RELEASE_BYTES, RELEASE_FRAMES, Script
 
 Where = Literal["tail", "head", "in", "at"]
+Way = Literal["up", "down"]
+
+FIND_PLACES = 2000
+HELD_LISTS = 500
 
 _push = Script("push")
 _send = Script("send")
 _tend = Script("tend")
 _lapsed = Script("lapsed")
-_dead_move = Script("dead_move")
+_dead_page = Script("dead_page")
 _dead_find = Script("dead_find")
+_dead_move = Script("dead_move")
 _stats = Script("stats")
 _lengths = Script("lengths")
+_peek = Script("peek")
+_held = Script("held")
+_clear = Script("clear")
 
 
 def push(connection: Connection, queue: str, most: int, frames: Sequence[bytes]) -> tuple[int, int]:
@@ -75,10 +83,20 @@ def dead_move(connection: Connection, queue: str, pairs: Sequence[bytes]) -> int
     return int(_dead_move(connection, [keys.dead(queue), keys.key_for_name(queue)], *pairs))
 
 
-def dead_find(connection: Connection, queue: str, place: int, count: int, message_id: bytes) -> list[bytes] | None:
-    """Look at `count` entries from `place`; return [frame, time], [] if it is not among them, None past the end."""
-    found: list[bytes] | None = _dead_find(connection, [keys.dead(queue)], place, count, message_id)
-    return found
+def dead_page(connection: Connection, queue: str, way: Way, at: str | int, after: bytes) -> list[tuple[bytes, int]]:
+    """Return the frames after `after`, which was buried at `at`, and when each of them was buried."""
+    limits = (RELEASE_FRAMES, RELEASE_BYTES)
+    found = _dead_page(connection, [keys.dead(queue)], way, at, after, *limits)
+    return [(raw, int(float(at))) for raw, at in zip(found[::2], found[1::2], strict=True)]
+
+
+def dead_find(connection: Connection, queue: str, message_id: bytes) -> tuple[bytes, int] | None:
+    """Return a frame by its id and when it was buried, in as many calls as that takes; None if it is not there."""
+    found: Any = 0
+    while isinstance(found, int):
+        limits = (FIND_PLACES, RELEASE_BYTES)
+        found = _dead_find(connection, [keys.dead(queue)], found, *limits, message_id)
+    return None if found is None else (found[0], int(float(found[1])))
 
 
 def stats(connection: Connection, queue: str) -> list[Any]:
@@ -94,3 +112,29 @@ def stats(connection: Connection, queue: str) -> list[Any]:
 def lengths(connection: Connection, lists: Sequence[str]) -> int:
     """Return the sum of the lengths of some lists of one queue."""
     return int(_lengths(connection, list(lists)))
+
+
+def peek(connection: Connection, queue: str, count: int, body_bytes: int) -> list[tuple[bytes, int]]:
+    """Return the next frames, their bodies cut to `body_bytes`, and the size of each body."""
+    peeked: list[Any] = []
+    while len(peeked) < 2 * count:
+        limits = (count - len(peeked) // 2, RELEASE_BYTES)
+        found = _peek(connection, [keys.key_for_name(queue)], len(peeked) // 2, *limits, body_bytes)
+        if not found:
+            break
+        peeked += found
+    return list(zip(peeked[::2], peeked[1::2], strict=True))
+
+
+def held(connection: Connection, lists: Sequence[str]) -> list[tuple[int, bytes]]:
+    """Return how long each of some lists of one queue is, and the first 28 bytes of its first frame."""
+    counted: list[Any] = []
+    while len(counted) < 2 * len(lists):
+        start = len(counted) // 2
+        counted += _held(connection, list(lists[start : start + HELD_LISTS]), RELEASE_BYTES)
+    return list(zip(counted[::2], counted[1::2], strict=True))
+
+
+def clear(connection: Connection, names: Sequence[str]) -> list[int]:
+    """Delete lists and sorted sets of one queue; return how many each of them held."""
+    return [int(each) for each in _clear(connection, list(names))]

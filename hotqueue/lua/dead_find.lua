@@ -1,10 +1,14 @@
--- Look for a frame by its id in one stretch of the dead list, without sending the list.
+-- Look for a frame by its id in one stretch of the dead list, newest first, without sending the list.
 -- KEYS[1] dead
--- ARGV[1] first place  ARGV[2] places to look at  ARGV[3] the 16 bytes of the id
--- returns {frame, time of burial} if found, {} if not here, false past the end
-local found = redis.call('ZRANGE', KEYS[1], ARGV[1], ARGV[1] + ARGV[2] - 1)
-if #found == 0 then return false end
-for _, frame in ipairs(found) do
-  if string.sub(frame, 9, 24) == ARGV[3] then return { frame, redis.call('ZSCORE', KEYS[1], frame) } end
+-- ARGV[1] first place, counted from the newest  ARGV[2] places and ARGV[3] bytes to look at at most
+-- ARGV[4] the 16 bytes of the id
+-- returns {frame, time of burial} if it is there, else the place to go on from, false past the end
+local bytes = 0
+for place = tonumber(ARGV[1]), ARGV[1] + ARGV[2] - 1 do
+  local entry = redis.call('ZRANGE', KEYS[1], -1 - place, -1 - place, 'WITHSCORES')
+  if not entry[1] then return false end
+  if string.sub(entry[1], 9, 24) == ARGV[4] then return entry end
+  bytes = bytes + #entry[1]
+  if bytes >= tonumber(ARGV[3]) then return place + 1 end
 end
-return {}
+return ARGV[1] + ARGV[2]
