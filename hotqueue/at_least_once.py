@@ -14,8 +14,8 @@ from hotqueue import events, identity, keys, scripts
 from hotqueue.connection import Connection
 from hotqueue.delivery import Delivery, Progress
 from hotqueue.errors import OutcomeUnknown, Refused
+from hotqueue.upkeep import LEASE_MS
 
-LEASE_MS = 60_000
 CLAIM_BYTES = 1 << 20
 
 
@@ -78,7 +78,7 @@ class AtLeastOnce:
 
     def take(self, queue: str) -> Delivery | None:
         """Return the next message of the claim, or of a new one that acknowledges the old."""
-        if self._held and not self._progress.is_fresh():
+        if self._held and not self._progress.is_fresh(self._queue):
             self.fail()  # somebody may have taken over what is held: claim anew once Redis answers again
         return self._held.popleft() if self._held else self._claim(queue, self._prefetch)
 

@@ -10,21 +10,20 @@ from hotqueue.address import Address
 from hotqueue.connection import CONSUMER_TIMEOUT_S, Connection
 from hotqueue.delivery import Unwatched
 from hotqueue.errors import NotSent, OutcomeUnknown
-from hotqueue.rounds import Rounds
-from hotqueue.upkeep import LEASE_MS, Upkeep
+from hotqueue.upkeep import LEASE_MS, RENEW_EVERY_S, TEND_EVERY_S, Upkeep
 
 
 class Caretaker(Unwatched):
-    """The progress of one consumer of one queue: it renews its lease, and tends to the queue."""
+    """The progress of one consumer of one queue: it keeps its lease, and looks after the queue."""
 
     def __init__(self, queue: str, address: Address) -> None:
         """Nothing is sent before `caring`."""
         self._incarnation = 0
         self._renewed_s = time.monotonic()
-        self._stop = threading.Event()
+        self._paused = False
         self._connection = Connection(address, CONSUMER_TIMEOUT_S)
-        self._rounds = Rounds({queue: Upkeep(queue, self._connection)}, self._incarnations)
-        self._paused: list[str] = []
+        self._upkeep = Upkeep(queue, self._connection)
+        self._stop = threading.Event()
 
     def registered(self, queue: str, incarnation: int, client_id: int) -> None:
         """Keep the lease of this one from now on."""
@@ -33,11 +32,13 @@ class Caretaker(Unwatched):
         self._renewed_s = time.monotonic()
 
     def is_paused(self, queue: str) -> bool:
-        """Tell whether nothing of `queue` may be started."""
-        return queue in self._paused
+        """Tell whether nothing of the queue may be started."""
+        del queue
+        return self._paused
 
-    def is_fresh(self) -> bool:
+    def is_fresh(self, queue: str) -> bool:
         """Tell whether the lease has been renewed within half of it."""
+        del queue
         return time.monotonic() - self._renewed_s < LEASE_MS / 2000
 
     @contextlib.contextmanager
@@ -51,15 +52,21 @@ class Caretaker(Unwatched):
             self._stop.set()
             thread.join()
 
-    def _incarnations(self, _queue: str) -> list[str]:
-        return [identity.text(self._incarnation)] if self._incarnation else []
-
     def _run(self) -> None:
         with contextlib.suppress(NotSent, OutcomeUnknown):
-            self._rounds.begin()
-        while not self._stop.wait(max(0.0, self._rounds.next_s - time.monotonic())):
-            self._rounds.work()
-            self._paused = self._rounds.paused()
-            if self._rounds.are_leases_fresh:
-                self._renewed_s = time.monotonic()
+            self._upkeep.take_over_neighbours()
+        again_s = 0.0
+        next_renewal_s = 0.0
+        while not self._stop.wait(again_s):
+            again_s = TEND_EVERY_S
+            with contextlib.suppress(NotSent, OutcomeUnknown):
+                if time.monotonic() >= next_renewal_s:
+                    self._renew()
+                    next_renewal_s = time.monotonic() + RENEW_EVERY_S
+                again_s = self._upkeep.tend()
+                self._paused = self._upkeep.is_paused
         self._connection.close()
+
+    def _renew(self) -> None:
+        self._upkeep.renew([identity.text(self._incarnation)] if self._incarnation else [])
+        self._renewed_s = time.monotonic()

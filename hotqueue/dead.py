@@ -9,7 +9,7 @@ from hotqueue import keys, queue_scripts
 from hotqueue.connection import Pool
 from hotqueue.envelope import Envelope
 from hotqueue.errors import BadMessage
-from hotqueue.frame import WRAPPED, Frame, id_text, unpack, with_trail
+from hotqueue.frame import WRAPPED, Frame, id_text, unpack
 from hotqueue.queue_scripts import Way
 from hotqueue.scripts import RELEASE_BYTES, RELEASE_FRAMES
 from hotqueue.trail import Scalar, Trail
@@ -65,8 +65,7 @@ class DeadLetters:
 
     def since(self, when: datetime | None) -> Iterator[DeadMessage]:
         """Yield those buried at `when` or later, oldest first; what is buried meanwhile is left out."""
-        newest = self._pool().call("ZRANGE", self._key, -1, -1, "WITHSCORES")
-        end_ms = int(float(newest[1])) if newest else 0
+        end_ms = self._newest_ms()
         for raw, at_ms in self._walk("up", "-inf" if when is None else int(when.timestamp() * 1000)):
             if at_ms > end_ms:
                 return
@@ -92,24 +91,33 @@ class DeadLetters:
 
         They begin with fresh counters and keep their ids. A body that came bare goes back bare.
         """
-        return self._move(self if messages is None else messages, _revived)
+        if messages is None:
+            return self._retry_all()
+        retried = 0
+        for batch in _batches(messages):
+            with self._pool().lent() as connection:
+                retried += queue_scripts.dead_retry(connection, self._queue, batch)
+        return retried
 
     def drop(self, messages: DeadMessage | Iterable[DeadMessage] | None = None) -> int:
         """Delete these, by default all; return how many were still there."""
         if messages is None:
             with self._pool().lent() as connection:
-                return sum(queue_scripts.clear(connection, [keys.dead(self._queue)]))
-        return self._move(messages, lambda _message: b"")
+                return sum(queue_scripts.clear(connection, [self._key]))
+        return sum(int(self._pool().call("ZREM", self._key, *batch)) for batch in _batches(messages))
 
-    def _move(
-        self, messages: DeadMessage | Iterable[DeadMessage], becomes: Callable[[DeadMessage], bytes]
-    ) -> int:
-        chosen = [messages] if isinstance(messages, DeadMessage) else messages
-        moved = 0
-        for batch in _batches((message.raw, becomes(message)) for message in chosen):
-            with self._pool().lent() as connection:
-                moved += queue_scripts.dead_move(connection, self._queue, batch)
-        return moved
+    def _retry_all(self) -> int:
+        """Leave out what is buried meanwhile: it may have been retried already."""
+        end_ms = self._newest_ms()
+        retried = 0
+        with self._pool().lent() as connection:
+            while moved := queue_scripts.dead_retry_oldest(connection, self._queue, end_ms):
+                retried += moved
+        return retried
+
+    def _newest_ms(self) -> int:
+        newest = self._pool().call("ZRANGE", self._key, -1, -1, "WITHSCORES")
+        return int(float(newest[1])) if newest else 0
 
     def _walk(self, way: Way, start: str | int) -> Iterator[tuple[bytes, int]]:
         """Yield frames and when they were buried, in order, passing over what a page brings again."""
@@ -136,18 +144,14 @@ class DeadLetters:
         return DeadMessage(self._queue, id_text(frame.message_id), buried_at, frame, raw)
 
 
-def _revived(message: DeadMessage) -> bytes:
-    return message.frame.body if message.is_bare else with_trail(message.raw, b"")
-
-
-def _batches(pairs: Iterable[tuple[bytes, bytes]]) -> Iterator[list[bytes]]:
-    """Group pairs so that one script moves at most 500 messages or about 1 MiB."""
+def _batches(messages: DeadMessage | Iterable[DeadMessage]) -> Iterator[list[bytes]]:
+    """Group frames so that one command moves at most 500 messages or about 1 MiB."""
     batch: list[bytes] = []
     size = 0
-    for old, new in pairs:
-        batch += (old, new)
-        size += len(old)
-        if len(batch) >= 2 * RELEASE_FRAMES or size >= RELEASE_BYTES:
+    for message in [messages] if isinstance(messages, DeadMessage) else messages:
+        batch.append(message.raw)
+        size += len(message.raw)
+        if len(batch) >= RELEASE_FRAMES or size >= RELEASE_BYTES:
             yield batch
             batch, size = [], 0
     if batch:

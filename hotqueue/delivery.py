@@ -96,8 +96,8 @@ class Progress(Protocol):
     def is_paused(self, queue: str) -> bool:
         """Tell whether nothing of `queue` may be started now."""
 
-    def is_fresh(self) -> bool:
-        """Tell whether the leases were renewed lately, so that what was claimed is still ours."""
+    def is_fresh(self, queue: str) -> bool:
+        """Tell whether the lease on `queue` was renewed lately, so that what was claimed is still ours."""
 
     def registered(self, queue: str, incarnation: int, client_id: int) -> None:
         """A new incarnation serves `queue`, through the connection `client_id`; incarnation 0: none any more."""
@@ -126,8 +126,9 @@ class Unwatched:
         del queue
         return False
 
-    def is_fresh(self) -> bool:
+    def is_fresh(self, queue: str) -> bool:
         """Know of no lease."""
+        del queue
         return True
 
     def registered(self, queue: str, incarnation: int, client_id: int) -> None:

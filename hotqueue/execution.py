@@ -1,6 +1,7 @@
 """One delivery, from the bytes to the end of its handler, in short steps on one record."""
 
 import asyncio
+import contextvars
 import inspect
 import logging
 import time
@@ -8,6 +9,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Literal
 
 from hotqueue import events
@@ -20,7 +22,7 @@ from hotqueue.trail import Scalar
 from hotqueue.wakeup import Forced
 
 TRACEBACK_CHARACTERS = 6000
-_PACKAGE = str(Path(__file__).parent / "_")[:-1]
+_CALLERS = (str(Path(__file__).parent), str(Path(asyncio.__file__).parent))
 
 _LEVELS = {
     events.MESSAGE_DONE: logging.INFO,
@@ -120,12 +122,14 @@ class Executor:
         except Forced:
             raise
         except BaseException as error:  # noqa: BLE001 - a handler that raises SystemExit fails; the child lives
-            run.outcome, run.error = "rejected" if isinstance(error, Reject) else "failed", error
+            outcome: Outcome = "rejected" if isinstance(error, Reject) else "failed"
+            run.outcome, run.error = outcome, error.with_traceback(_from_handler_on(error.__traceback__))
 
     def _await(self, coroutine: Any) -> None:
         if self._runner is None:
             self._runner = asyncio.Runner()
-        self._runner.run(coroutine)
+        # A context for each message: the runner's own is a copy from when it ran its first one.
+        self._runner.run(coroutine, context=contextvars.copy_context())
 
     def _settle(self, run: Run) -> None:
         delivery = run.delivery
@@ -218,18 +222,18 @@ def one_line(error: BaseException | None) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
+def _from_handler_on(trace: TracebackType | None) -> TracebackType | None:
+    """Leave out how we and asyncio called the handler; all of it if nothing else is there."""
+    own = trace
+    while own is not None and own.tb_frame.f_code.co_filename.startswith(_CALLERS):
+        own = own.tb_next
+    return own or trace
+
+
 def _traceback(error: BaseException | None) -> str | None:
     if error is None:
         return None
     try:
-        return "".join(traceback.format_exception(_of_the_user(error), limit=-20))[-TRACEBACK_CHARACTERS:]
+        return "".join(traceback.format_exception(error, limit=-20))[-TRACEBACK_CHARACTERS:]
     except Exception:  # noqa: BLE001 - the same
         return None
-
-
-def _of_the_user(error: BaseException) -> BaseException:
-    """Take HotQueue's own frames off the beginning of the traceback."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None and trace.tb_frame.f_code.co_filename.startswith(_PACKAGE):
-        trace = trace.tb_next
-    return error.with_traceback(trace)

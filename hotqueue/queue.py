@@ -260,11 +260,11 @@ class HotQueue:
 
         return decorate if function is None else decorate(function)
 
-    def lane(self, delivery: Mode, progress: Progress) -> Lane:
+    def lane(self, delivery: Mode, progress: Progress, prefetch: int = 1) -> Lane:
         """Return a lane of its own connection for a consumer of this queue alone."""
         connection = Connection(self.address, CONSUMER_TIMEOUT_S)
         if delivery == "at-least-once":
-            return AtLeastOnce(self.name, connection, progress)
+            return AtLeastOnce(self.name, connection, progress, prefetch)
         return AtMostOnce((self.name,), connection, progress)
 
     def assignment(self, handler: Handler[..., Any], args: tuple[Any, ...] = ()) -> Assignment:

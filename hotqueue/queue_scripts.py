@@ -20,7 +20,7 @@ _tend = Script("tend")
 _lapsed = Script("lapsed")
 _dead_page = Script("dead_page")
 _dead_find = Script("dead_find")
-_dead_move = Script("dead_move")
+_dead_retry = Script("dead_retry")
 _stats = Script("stats")
 _lengths = Script("lengths")
 _peek = Script("peek")
@@ -78,9 +78,16 @@ def lapsed(connection: Connection, queue: str) -> dict[str, int]:
     return {name.decode(): int(float(end)) for name, end in zip(found[::2], found[1::2], strict=True)}
 
 
-def dead_move(connection: Connection, queue: str, pairs: Sequence[bytes]) -> int:
-    """Replace frames of the dead list by frames at the tail of the queue, or by nothing; return how many."""
-    return int(_dead_move(connection, [keys.dead(queue), keys.key_for_name(queue)], *pairs))
+def dead_retry(connection: Connection, queue: str, frames: Sequence[bytes]) -> int:
+    """Put these frames back at the tail of the queue; return how many were there."""
+    names = [keys.dead(queue), keys.key_for_name(queue)]
+    return int(_dead_retry(connection, names, "", len(frames), sum(map(len, frames)) + 1, *frames))
+
+
+def dead_retry_oldest(connection: Connection, queue: str, until_ms: int) -> int:
+    """Put the oldest of those buried until then back, a bounded number; return how many, 0 when all are."""
+    names = [keys.dead(queue), keys.key_for_name(queue)]
+    return int(_dead_retry(connection, names, until_ms, RELEASE_FRAMES, RELEASE_BYTES))
 
 
 def dead_page(connection: Connection, queue: str, way: Way, at: str | int, after: bytes) -> list[tuple[bytes, int]]:

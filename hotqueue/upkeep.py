@@ -3,9 +3,10 @@
 The keeper of a supervisor does it, and a thread beside a loop in the caller's own process (`caretaker.py`).
 """
 
+import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 
 from hotqueue import events, identity, keys, queue_scripts, scripts
 from hotqueue.connection import Connection
@@ -14,11 +15,10 @@ LEASE_MS = 60_000
 RENEW_EVERY_S = 10.0
 TEND_EVERY_S = 1.0
 LAPSED_FOR_S = 45.0  # between two looks at the same lease, by this observer's own clock
-MOST_OWNERS = 1000
 
 
 class Upkeep:
-    """Looks after one queue. All methods raise NotSent, Refused or OutcomeUnknown; call `forget` then."""
+    """Looks after one queue. All methods raise NotSent, Refused or OutcomeUnknown, and then begin afresh."""
 
     def __init__(self, queue: str, connection: Connection, clock: Callable[[], float] = time.monotonic) -> None:
         """`clock` must not jump."""
@@ -29,15 +29,21 @@ class Upkeep:
         self.is_paused = False
 
     def renew(self, incarnations: list[str]) -> None:
-        """Renew these leases."""
-        if incarnations:
-            scripts.renew(self._connection, self._queue, LEASE_MS, incarnations)
+        """Renew these leases, and release what consumers held whose lease has truly lapsed."""
+        with self._remembering():
+            if incarnations:
+                scripts.renew(self._connection, self._queue, LEASE_MS, incarnations)
+            self._take_over()
 
     def tend(self) -> float:
         """Move due messages to the queue and sweep retired lists; return in how many seconds to come again.
 
         A flood of due messages is moved in small steps, so that Redis serves others in between.
         """
+        with self._remembering():
+            return self._tend()
+
+    def _tend(self) -> float:
         while True:
             tended = queue_scripts.tend(self._connection, self._queue)
             for incarnation in tended.sweeps:
@@ -46,7 +52,7 @@ class Upkeep:
                 self.is_paused = tended.paused
                 return min(TEND_EVERY_S, tended.next_due_s)
 
-    def take_over(self) -> None:
+    def _take_over(self) -> None:
         """Release what consumers held whose lease has truly lapsed.
 
         Redis away for a minute, or its clock jumping, must not release everybody's running work: a lease counts as
@@ -65,20 +71,20 @@ class Upkeep:
 
     def take_over_neighbours(self) -> None:
         """Release at once what processes of this very machine held that are gone: /proc knows, no lease is needed."""
-        cursor = b"0"
-        while True:
-            cursor, found = self._connection.call(
-                "HSCAN", keys.owners(self._queue), cursor, "COUNT", MOST_OWNERS
-            )
-            for name, owner in zip(found[::2], found[1::2], strict=True):
-                if identity.is_gone(owner):
-                    self._release(name.decode(), "its process is gone")
-            if cursor == b"0":
-                return
+        found = self._connection.call("HGETALL", keys.owners(self._queue))
+        for name, owner in zip(found[::2], found[1::2], strict=True):
+            if identity.is_gone(owner):
+                self._release(name.decode(), "its process is gone")
 
-    def forget(self) -> None:
-        """Forget what was seen: the connection was lost, so a renewal may have been missed."""
-        self._seen.clear()
+    @contextlib.contextmanager
+    def _remembering(self) -> Iterator[None]:
+        """Forget what was seen if the connection is lost: a renewal may have been missed."""
+        try:
+            self._connection.open()
+            yield
+        except BaseException:
+            self._seen.clear()
+            raise
 
     def _release(self, name: str, reason: str) -> None:
         retired = scripts.retire(self._connection, self._queue, name, scripts.NO_CLAIM, sweep_ms=LEASE_MS)

@@ -4,11 +4,11 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Iterable
-from types import ModuleType
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
-from hotqueue.errors import ConfigurationError, HotQueueError
+from hotqueue.errors import ConfigurationError
 from hotqueue.execution import one_line
 from hotqueue.handler import Handler, importing, registered
 from hotqueue.queue import HotQueue
@@ -16,60 +16,66 @@ from hotqueue.worker.settings import QueueChoice
 
 AnyHandler = Handler[..., Any]
 
+_PACKAGE = str(Path(__file__).parents[1])
+
 
 def load(targets: Iterable[str], choice: QueueChoice) -> list[AnyHandler]:
     """Import `MODULE[:ATTRIBUTE]` targets; return one handler for each queue to serve, ordered by `choice`.
 
     Raises ConfigurationError of one line for whatever is wrong.
     """
-    if "" not in sys.path and os.getcwd() not in sys.path:  # noqa: PTH109 - sys.path holds strings
-        sys.path.insert(0, os.getcwd())  # noqa: PTH109
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
     if os.environ.get("DJANGO_SETTINGS_MODULE"):
-        with importing("django"):
-            _imported("django").setup()
+        _imported("django", lambda: importlib.import_module("django").setup())
     found: list[AnyHandler] = []
     for target in targets:
-        name, _, attribute = target.partition(":")
-        with importing(name):
-            module = _imported(name)
-        found.extend(
-            _handlers_of(_attribute(module, attribute, target), target) if attribute else registered()
-        )
+        name, colon, attribute = target.partition(":")
+        _check_module_name(name)
+        module = _imported(name, lambda name=name: importlib.import_module(name))  # type: ignore[misc]
+        found.extend(_handlers_of(_attribute(module, attribute, target), target) if colon else registered())
     return _chosen(_one_per_queue(dict.fromkeys(found), targets), choice)
 
 
-def _imported(name: str) -> ModuleType:
-    if not name or name.startswith("."):
-        msg = f"{name!r} is not the name of a module: write it as myapp.tasks"
-        raise ConfigurationError(msg)
+def _check_module_name(name: str) -> None:
     if name.endswith(".py") or "/" in name:
         module = name.removesuffix(".py").strip("./").replace("/", ".")
         msg = f"{name!r} is a file: name the module, as {module}"
         raise ConfigurationError(msg)
+    if not all(part.isidentifier() for part in name.split(".")):
+        msg = f"{name!r} is not the name of a module: write it as myapp.tasks"
+        raise ConfigurationError(msg)
+
+
+def _imported(name: str, act: Callable[[], Any]) -> Any:
+    """Run user code. Whatever it raises becomes one line: it may be a user's mistake, even SystemExit."""
     try:
-        return importlib.import_module(name)
+        with importing(name):
+            return act()
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
-            msg = f"there is no module {error.name!r} in {os.getcwd()} or on PYTHONPATH"  # noqa: PTH109
+            msg = f"there is no module {error.name!r} in {Path.cwd()} or on PYTHONPATH"
             raise ConfigurationError(msg) from error
-        raise ConfigurationError(_import_failed(name, error)) from error
-    except HotQueueError as error:
         raise ConfigurationError(_import_failed(name, error)) from error
     except BaseException as error:  # a module that calls sys.exit() must not end the template
         raise ConfigurationError(_import_failed(name, error)) from error
 
 
 def _import_failed(name: str, error: BaseException) -> str:
-    where = ""
-    for frame in traceback.extract_tb(error.__traceback__):
-        if "importlib" not in frame.filename and not frame.filename.startswith(os.path.dirname(__file__)):  # noqa: PTH120
-            where = f" ({frame.filename}:{frame.lineno})"
-    if isinstance(error, SyntaxError) and error.filename:
-        where = f" ({error.filename}:{error.lineno})"
-    return f"cannot import {name}: {one_line(error)}{where}"
+    if isinstance(error, SyntaxError):
+        return f"cannot import {name}: {type(error).__name__}: {error.msg} ({error.filename}:{error.lineno})"
+    frames = [
+        f"{frame.filename}:{frame.lineno}"
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith(("<frozen importlib", importlib.__file__, _PACKAGE))
+    ]
+    said = one_line(error)
+    where = f" ({frames[-1]})" if frames and frames[-1] not in said else ""
+    return f"cannot import {name}: {said}{where}"
 
 
-def _attribute(module: ModuleType, path: str, target: str) -> object:
+def _attribute(module: object, path: str, target: str) -> object:
     found: object = module
     for part in path.split("."):
         if not hasattr(found, part):
@@ -90,7 +96,7 @@ def _handlers_of(found: object, target: str) -> list[AnyHandler]:
         return own
     if isinstance(found, list | tuple):
         return [handler for each in found for handler in _handlers_of(each, target)]
-    msg = f"{target} is a {type(found).__name__}: name a handler, a HotQueue, or a list of them"
+    msg = f"{target} is of type {type(found).__name__}: name a handler, a HotQueue, or a list of them"
     raise ConfigurationError(msg)
 
 

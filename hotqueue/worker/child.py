@@ -1,11 +1,11 @@
 """A child: one consumer loop in a process of its own. One call, from the fork to `os._exit`."""
 
-import contextlib
+import inspect
 import logging
 import os
 import signal
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from typing import Any, NoReturn
 
 from hotqueue import events
@@ -17,63 +17,85 @@ from hotqueue.execution import Executor
 from hotqueue.handler import Handler
 from hotqueue.rota import Rota
 from hotqueue.wakeup import Wakeup
-from hotqueue.worker import logs, processes, signals
-from hotqueue.worker.scoreboard import Scoreboard, Slot
+from hotqueue.worker import logs, output, processes, signals
+from hotqueue.worker.scoreboard import Slot
 from hotqueue.worker.settings import Settings
 from hotqueue.worker.title import ChildTitle
 
-ORPHANED = 3
+CRASHED = 1
 
 
 def main(
-    number: int, supervisor: int, board: Scoreboard, handlers: Sequence[Handler[..., Any]], settings: Settings
+    slot: Slot, ticket: int, parent: int, handlers: Sequence[Handler[..., Any]], settings: Settings
 ) -> NoReturn:
     """Consume until told to stop; never return into the template's stack."""
-    code = 1
+    code = CRASHED
     try:
-        logs.bind(child=number)
-        code = _run(number, supervisor, board, handlers, settings)
+        logs.bind(child=slot.number)
+        if slot.take(ticket):
+            code = _run(slot, parent, handlers, settings)
     except BaseException as error:  # noqa: BLE001 - the edge of the process
-        events.emit(logging.CRITICAL, events.CHILD_FAILED, error=error, child=number)
+        events.emit(logging.CRITICAL, events.CHILD_FAILED, error=error, child=slot.number)
     finally:
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(Exception):
-                stream.flush()
+        output.flush()
         os._exit(code)
 
 
-def _run(
-    number: int, supervisor: int, board: Scoreboard, handlers: Sequence[Handler[..., Any]], settings: Settings
-) -> int:
+def _run(slot: Slot, parent: int, handlers: Sequence[Handler[..., Any]], settings: Settings) -> int:
     wakeup = Wakeup()
     signals.for_child(wakeup)
-    slot = Slot(board, number)
-    slot.born()
-    if not processes.die_with(supervisor, signal.SIGTERM):
-        return ORPHANED
-    shown = Shown(slot, ChildTitle(number))
+    if not processes.die_with(parent, signal.SIGTERM):
+        return CRASHED
+    shown = Shown(slot, ChildTitle(slot.number))
     shown.idle()
     events.emit(logging.DEBUG, events.CHILD_READY)
-    executor = Executor([handler.queue.assignment(handler) for handler in handlers])
+    assignments = [handler.queue.assignment(handler) for handler in handlers]
+    executor = Executor([replace(each, call=_in_this_process(each.call)) for each in assignments])
     rota = Rota(
         [handler.queue.name for handler in handlers],
         strict=settings.queues.strict,
         weights=settings.queues.weights,
     )
     try:
-        Consumer(_lanes(handlers, shown), executor, rota, wakeup, shown).run()
+        Consumer(_lanes(handlers, shown, settings.prefetch), executor, rota, wakeup, shown).run()
     finally:
         shown.stopping()
     return 0
 
 
-def _lanes(handlers: Sequence[Handler[..., Any]], progress: Progress) -> list[Lane]:
+def _in_this_process(call: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A handler that forks may come back twice: the copy must not settle our messages and take its own."""
+    own = os.getpid()
+
+    def called(message: Any) -> Any:
+        try:
+            result = call(message)
+        finally:
+            _leave_unless(own)
+        return awaited(result) if inspect.iscoroutine(result) else result
+
+    async def awaited(coroutine: Coroutine[Any, Any, Any]) -> None:
+        try:
+            await coroutine
+        finally:
+            _leave_unless(own)
+
+    return called
+
+
+def _leave_unless(own: int) -> None:
+    if os.getpid() != own:
+        output.flush()
+        os._exit(0)
+
+
+def _lanes(handlers: Sequence[Handler[..., Any]], progress: Progress, prefetch: int) -> list[Lane]:
     """One lane for each at-least-once queue; one for all at-most-once queues of a server, by one BLPOP."""
     lanes: list[Lane] = []
     popped: list[tuple[Any, list[str]]] = []
     for handler in handlers:
         if handler.options.delivery == "at-least-once":
-            lanes.append(handler.queue.lane("at-least-once", progress))
+            lanes.append(handler.queue.lane("at-least-once", progress, prefetch))
             continue
         address = handler.queue.address
         names = next((names for known, names in popped if known == address), None)
@@ -97,6 +119,8 @@ class Shown:
         self.claimed = slot.claimed
         self.started = slot.started
         self.finished = slot.finished
+        self.is_paused = slot.is_paused
+        self.is_fresh = slot.is_fresh
 
     def idle(self) -> None:
         """Show that nothing runs."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from hotqueue import events
 from hotqueue.worker import policy, processes, scoreboard
-from hotqueue.worker.keeper import Left, Served
 from hotqueue.worker.policy import Death
+from hotqueue.worker.recovery import Left, Served
 from hotqueue.worker.scoreboard import Reading, Scoreboard
 
 FORK_AGAIN_S = 1.0  # at the least, after the kernel refused one
@@ -22,6 +22,7 @@ class Child:
     slot: int
     asked_s: float
     pid: int = 0
+    told: bool = False
     killed: bool = False
 
 
@@ -32,19 +33,17 @@ class Crew:
         self,
         board: Scoreboard,
         served: Sequence[Served],
-        fork: Callable[[int], None],
+        fork: Callable[[int, int], None],
         recover: Callable[[Left], None],
     ) -> None:
-        """All slots of `board` are vacant."""
+        """All slots of `board` are vacant. `fork` takes a slot and its ticket."""
         self._board = board
         self._served = {each.queue: each for each in served}
         self._fork = fork
         self._recover = recover
         self._children: dict[int, Child] = {}
         self._vacant = dict.fromkeys(board.numbers, 0.0)  # slot → when it may be filled
-        self._unknown: dict[
-            int, int
-        ] = {}  # reaped before their fork was reported, or somebody's grandchildren
+        self._unknown: dict[int, int] = {}  # pid → status; perhaps of a child whose fork is not reported yet
         self._crashes: dict[int, int] = {}  # slot → deaths in a row
         self._boot_deaths = 0
         self._ever_ready = False
@@ -56,53 +55,67 @@ class Crew:
         for slot in [slot for slot, at_s in self._vacant.items() if now_s >= at_s]:
             del self._vacant[slot]
             self._children[slot] = Child(slot, now_s)
-            self._fork(slot)
+            self._fork(slot, self._board.invite(slot))
 
     def forked(self, slot: int, pid: int) -> None:
         """Note the answer to `fill`."""
         self._children[slot].pid = pid
         events.emit(logging.INFO, events.CHILD_STARTED, child=slot, pid=pid)
-        if pid in self._unknown:
-            self.ended(pid, self._unknown.pop(pid))
+        status = self._unknown.pop(pid, None)
+        self._forget_strangers()
+        if status is not None:
+            self.ended(pid, status)
 
-    def fork_failed(self, slot: int, error: str) -> None:
-        """Note the other answer to `fill`, and try again later."""
+    def fork_failed(self, slot: int, error: str, *, stillborn: bool) -> None:
+        """Note the other answer to `fill`, and try again later. `stillborn`: the kernel is not to blame."""
         self._crashes[slot] = self._crashes.get(slot, 0) + 1
+        self._boot_deaths += stillborn
+        self._last_cause = error
         delay_s = max(FORK_AGAIN_S, policy.respawn_delay_s(self._crashes[slot]))
         events.emit(logging.ERROR, events.FORK_FAILED, child=slot, reason=error, again_in_s=delay_s)
         self._vacate(slot, time.monotonic() + delay_s)
+        self._forget_strangers()
 
     def forget_unforked(self) -> None:
-        """The template has ended: what it had not answered never will be."""
+        """The template has ended: what it had not answered never will be, but it may have forked."""
         for child in [child for child in self._children.values() if not child.pid]:
-            self._vacate(child.slot, time.monotonic())
+            pid = self._board.withdraw(child.slot)
+            if pid:
+                self.forked(child.slot, pid)
+            else:
+                self._vacate(child.slot, time.monotonic())
+        self._forget_strangers()
 
     def ended(self, pid: int, status: int) -> None:
         """Report how a child ended, give back what it held, and vacate its slot."""
         child = next((child for child in self._children.values() if child.pid == pid), None)
         if child is None:
             self._unknown[pid] = status
+            self._forget_strangers()
             return
         reading = self._board.read(child.slot)
         death = _death(child, reading, status)
         self._last_cause = policy.how_it_ended(status)
         self._ever_ready = self._ever_ready or death.was_ready
-        self._report(death, reading)
-        places = tuple(place for place in reading.places if place.incarnation)
-        if places:
-            self._recover(Left(child.slot, pid, places, death.is_crash, self._last_cause))
+        self._report(child, death, reading)
+        for place in reading.places:
+            if place.incarnation:
+                self._recover(Left(child.slot, place, death.is_crash, self._last_cause))
         self._board.clear(child.slot)
         if death.is_clean:  # somebody told this child alone to stop, and nobody takes its place
             del self._children[child.slot]
             return
-        self._crashes[child.slot] = policy.crashes_in_a_row(self._crashes.get(child.slot, 0), death)
+        before = self._crashes.get(child.slot, 0)
+        self._crashes[child.slot] = policy.crashes_in_a_row(before, lived_s=death.lived_s, did=death.did)
         self._boot_deaths += not death.was_ready
         self._vacate(child.slot, time.monotonic() + policy.respawn_delay_s(self._crashes[child.slot]))
 
     def terminate(self) -> None:
         """Tell every child that has been forked to finish what it runs and leave."""
         for child in self._with_pid():
-            processes.kill(child.pid, signal.SIGTERM)
+            if not child.told:
+                child.told = True
+                processes.kill(child.pid, signal.SIGTERM)
 
     def kill(self, reason: str) -> bool:
         """Kill every child that is left; return whether there was one."""
@@ -129,15 +142,26 @@ class Crew:
         return len(self._children)
 
     @property
+    def is_forking(self) -> bool:
+        """Whether an answer to `fill` is due."""
+        return any(not child.pid for child in self._children.values())
+
+    @property
     def is_gone(self) -> bool:
         """Whether there is no child and none to come."""
         return not self._children and not self._vacant
 
     @property
+    def is_idle(self) -> bool:
+        """Whether every child waits, and none is missing."""
+        waiting = all(self._board.state(slot) == scoreboard.IDLE for slot in self._children)
+        return bool(self._children) and not self._vacant and waiting
+
+    @property
     def problem(self) -> str | None:
         """Why no child will ever come up, if that is so."""
         if policy.must_give_up(self._boot_deaths, self._board.slots, ever_ready=self._ever_ready):
-            return f"no child became ready, the last one died with {self._last_cause}"
+            return f"no child became ready, the last one ended with: {self._last_cause}"
         return None
 
     @property
@@ -149,14 +173,9 @@ class Crew:
         """Return how many children run a message."""
         return sum(self._board.state(slot) == scoreboard.BUSY for slot in self._children)
 
-    def all_idle(self) -> bool:
-        """Tell whether every slot has a child that waits."""
-        waiting = all(self._board.state(slot) == scoreboard.IDLE for slot in self._children)
-        return bool(self._children) and not self._vacant and waiting
-
-    def finished(self) -> int:
-        """Return how many messages the living children have ended; it changes when anything was done."""
-        return self._board.finished()
+    def begun(self) -> int:
+        """Return how many messages the living children have begun."""
+        return self._board.begun()
 
     def _with_pid(self) -> Iterator[Child]:
         return (child for child in self._children.values() if child.pid)
@@ -165,15 +184,20 @@ class Crew:
         del self._children[slot]
         self._vacant[slot] = until_s
 
-    def _report(self, death: Death, reading: Reading) -> None:
+    def _forget_strangers(self) -> None:
+        """While no answer is due, an unknown pid was a grandchild's, and may be anybody's by now."""
+        if not self.is_forking:
+            self._unknown.clear()
+
+    def _report(self, child: Child, death: Death, reading: Reading) -> None:
         running = reading.running
         served = self._served[running.queue] if running else None
-        lost = death.is_crash and served is not None and served.delivery == "at-most-once"
+        lost = served is not None and served.delivery == "at-most-once"
         events.emit(
-            logging.ERROR if death.is_crash else logging.INFO,
+            logging.ERROR if death.is_crash or lost else logging.INFO,
             events.CHILD_EXITED,
-            child=death.slot,
-            pid=death.pid,
+            child=child.slot,
+            pid=child.pid,
             cause=policy.how_it_ended(death.status),
             lived_s=round(death.lived_s, 1),
             done=death.did,
@@ -187,12 +211,11 @@ class Crew:
 
 def _death(child: Child, reading: Reading, status: int) -> Death:
     return Death(
-        slot=child.slot,
-        pid=child.pid,
         status=status,
         was_ready=reading.state in {scoreboard.IDLE, scoreboard.BUSY, scoreboard.STOPPING},
         was_stopping=reading.state == scoreboard.STOPPING,
-        killed_by_us=child.killed,
+        was_told=child.told,
+        was_killed=child.killed,
         lived_s=time.monotonic() - child.asked_s,
-        did=reading.done,
+        did=reading.ended,
     )

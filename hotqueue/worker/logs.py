@@ -8,10 +8,12 @@ import contextlib
 import json
 import logging
 import os
-import sys
-from collections.abc import Callable
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
 
 import structlog
+from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, Processor
 
 from hotqueue import events
@@ -40,6 +42,27 @@ class StderrHandler(logging.Handler):
                 line = line[os.write(_STDERR, line) :]
 
 
+class _Lines(ProcessorFormatter):
+    """Renders our own events on a short path: at full speed each message has one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        event = record.msg
+        if not isinstance(event, Event):
+            return super().format(record)
+        fields: EventDict = {
+            "event": event.name,
+            "level": record.levelname.lower(),
+            "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat()[: -len("+00:00")] + "Z",
+            **structlog.contextvars.get_contextvars(),
+            **event.fields,
+        }
+        fields.setdefault("pid", record.process)  # an event of the supervisor's may name another
+        if record.exc_info:
+            fields["exc_info"] = record.exc_info
+        rendered: str = _rendered(self.processors[1:], fields)  # nothing to remove for the first one
+        return rendered
+
+
 def configure(level: str, form: str) -> None:
     """Render everything that is logged in this process to stderr. `form` is json, console or auto."""
     logging.raiseExceptions = False
@@ -49,25 +72,17 @@ def configure(level: str, form: str) -> None:
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _add_delivery,
+        _add_context,
     ]
     structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *chain,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
+        processors=[structlog.stdlib.filter_by_level, *chain, ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
     handler = StderrHandler()
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*chain, _unfold_event],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_renderers(form)],
-        )
-    )
+    meta = ProcessorFormatter.remove_processors_meta
+    handler.setFormatter(_Lines(foreign_pre_chain=chain, processors=[meta, *_renderers(form)]))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
@@ -77,9 +92,8 @@ def configure(level: str, form: str) -> None:
 def respect_application(level: str, form: str) -> None:
     """Configure unless the application has: then its own configuration gets our events."""
     if structlog.is_configured():
-        events.log.addHandler(_ToStructlog())
+        events.log.addFilter(_to_structlog)
         events.log.setLevel(level.upper())
-        events.log.propagate = False
     elif logging.getLogger().handlers or events.log.handlers:
         if events.log.level == logging.NOTSET:
             events.log.setLevel(level.upper())
@@ -92,51 +106,59 @@ def bind(**fields: object) -> None:
     structlog.contextvars.bind_contextvars(**fields)
 
 
-class _ToStructlog(logging.Handler):
-    """Hands our events to an application's structlog, which knows nothing of the standard library."""
+def _to_structlog(record: logging.LogRecord) -> bool:
+    """Hand our events to an application's structlog, which may know nothing of the standard library.
 
-    def emit(self, record: logging.LogRecord) -> None:
-        fields = record.msg.fields if isinstance(record.msg, Event) else {}
-        name = record.msg.name if isinstance(record.msg, Event) else record.getMessage()
-        with contextlib.suppress(Exception):
-            structlog.get_logger("hotqueue").log(record.levelno, name, exc_info=record.exc_info, **fields)
+    If it ends there all the same, the event comes by once more, by then as a line of text.
+    """
+    if not isinstance(record.msg, Event):
+        return True
+    fields = dict(record.msg.fields)
+    if record.exc_info:
+        fields["exc_info"] = record.exc_info
+    with contextlib.suppress(Exception):  # a processor of the application's may raise anything
+        getattr(structlog.get_logger("hotqueue"), record.levelname.lower())(record.msg.name, **fields)
+    return False
 
 
 def _renderers(form: str) -> list[Processor]:
-    if form == "console" or (form == "auto" and sys.stderr is not None and sys.stderr.isatty()):
-        colors = not os.environ.get("NO_COLOR") and sys.stderr is not None and sys.stderr.isatty()
-        return [_short_time, structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=18, sort_keys=False)]
-    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(_json)]
+    on_terminal = os.isatty(_STDERR)
+    if form == "console" or (form == "auto" and on_terminal):
+        colors = on_terminal and not os.environ.get("NO_COLOR")
+        return [_for_people, structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=18, sort_keys=False)]
+    return [structlog.processors.format_exc_info, _json_line]
 
 
-def _json(fields: EventDict, default: Callable[[object], object] = repr) -> str:
+def _rendered(processors: Sequence[Processor], fields: EventDict) -> Any:
+    rendered: Any = fields
+    for processor in processors:
+        rendered = processor(None, fields["level"], rendered)
+    return rendered
+
+
+def _json_line(_logger: object, _method: str, fields: EventDict) -> str:
+    first = {name: fields.pop(name) for name in ("event", "level", "timestamp") if name in fields}
+    ordered = {**first, **fields}
     if orjson is not None:
         with contextlib.suppress(TypeError):  # such as an integer of more than 64 bits
-            return orjson.dumps(fields, default=default, option=orjson.OPT_NON_STR_KEYS).decode()
-    return json.dumps(fields, default=default, ensure_ascii=False)
+            return orjson.dumps(ordered, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
+    return json.dumps(ordered, default=repr, ensure_ascii=False)
 
 
-def _add_delivery(_logger: object, _method: str, fields: EventDict) -> EventDict:
+def _add_context(_logger: object, _method: str, fields: EventDict) -> EventDict:
+    """Say in which process a line of the application's was written, and for which message."""
     delivery = current()
     if delivery is not None:
         fields.setdefault("queue", delivery.queue)
         fields.setdefault("handler", delivery.handler)
         if delivery.id is not None:
             fields.setdefault("id", delivery.id)
+    fields.setdefault("pid", os.getpid())
     return fields
 
 
-def _unfold_event(_logger: object, _method: str, fields: EventDict) -> EventDict:
-    record: logging.LogRecord = fields["_record"]
-    if isinstance(record.msg, Event):
-        fields.update(record.msg.fields)
-        fields["event"] = record.msg.name
-        del fields["logger"]
-    fields.setdefault("pid", record.process)
-    return fields
-
-
-def _short_time(_logger: object, _method: str, fields: EventDict) -> EventDict:
+def _for_people(_logger: object, _method: str, fields: EventDict) -> EventDict:
     fields["timestamp"] = str(fields["timestamp"])[11:19]
-    fields.pop("pid", None)
+    if fields.get("pid") == os.getpid():
+        del fields["pid"]
     return fields

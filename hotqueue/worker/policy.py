@@ -19,12 +19,11 @@ FORCE_AFTER_S = 1.0  # a second INT within this is the same Ctrl-C, delivered tw
 class Death:
     """How a child ended, and what is known about it."""
 
-    slot: int
-    pid: int
     status: int  # as waitpid gave it
     was_ready: bool
-    was_stopping: bool  # it said that it was told to stop
-    killed_by_us: bool
+    was_stopping: bool  # it said that it was told to stop, and that what ran is over
+    was_told: bool  # we told it
+    was_killed: bool  # we killed it
     lived_s: float
     did: int  # messages
 
@@ -34,9 +33,14 @@ class Death:
         return self.status == 0 and self.was_stopping
 
     @property
+    def is_caused(self) -> bool:
+        """Whether we ended it, if only because what ran in it had put back the default of TERM."""
+        return self.was_killed or (self.was_told and self.status == signal.SIGTERM)
+
+    @property
     def is_crash(self) -> bool:
         """Whether it counts against the message that ran: a death that was seen and not caused."""
-        return not self.is_clean and not self.killed_by_us
+        return not self.is_clean and not self.is_caused
 
 
 def how_it_ended(status: int) -> str:
@@ -46,11 +50,9 @@ def how_it_ended(status: int) -> str:
     return f"exit code {os.WEXITSTATUS(status)}"
 
 
-def crashes_in_a_row(before: int, death: Death) -> int:
-    """Count this death after `before` others of the same slot; a good life makes them forgotten."""
-    if death.lived_s >= GOOD_LIFE_S or death.did:
-        return 1
-    return before + 1
+def crashes_in_a_row(before: int, *, lived_s: float, did: int = 0) -> int:
+    """Count this death after `before` others in its place; a good life makes them forgotten."""
+    return 1 if lived_s >= GOOD_LIFE_S or did else before + 1
 
 
 def respawn_delay_s(crashes: int) -> float:
@@ -59,7 +61,7 @@ def respawn_delay_s(crashes: int) -> float:
 
 
 def must_give_up(deaths_before_ready: int, concurrency: int, *, ever_ready: bool) -> bool:
-    """Tell whether no child will ever come up: all of them died, several times, before being ready."""
+    """Tell whether no child will ever come up: each of them died before being ready, several times."""
     return not ever_ready and deaths_before_ready >= BOOT_ROUNDS * concurrency
 
 

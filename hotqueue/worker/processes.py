@@ -12,6 +12,17 @@ from collections.abc import Iterator
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _ADOPTION_S = 5.0
+_STDERR = 2
+
+
+def open_standard_descriptors() -> None:
+    """Put /dev/null where stdin, stdout or stderr is closed, before another file gets its number.
+
+    What is written to stderr would otherwise go into a socket or a pipe of ours.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        os.set_inheritable(descriptor, True)  # noqa: FBT003 - it takes no keyword
+    os.close(descriptor)
 
 
 def adopt_orphans() -> bool:
@@ -33,6 +44,11 @@ def die_with(parent: int, number: signal.Signals) -> bool:
         time.sleep(0.001)
     _prctl(_PR_SET_PDEATHSIG, number)
     return os.getppid() == parent
+
+
+def outlive_parent() -> None:
+    """Take back what `die_with` asked for."""
+    _prctl(_PR_SET_PDEATHSIG, 0)
 
 
 def reap() -> Iterator[tuple[int, int]]:

@@ -6,22 +6,26 @@ must fit together is bracketed by a version word, odd while it is being written.
 
 import mmap
 import os
+import secrets
 import tempfile
 import time
 from dataclasses import dataclass
 
 from hotqueue.delivery import Delivery
 from hotqueue.frame import id_text, peek_id
+from hotqueue.upkeep import LEASE_MS
 
 STARTING, IDLE, BUSY, STOPPING = 1, 2, 3, 4
 NO_CLAIM = 2**64 - 1
+FRESH_NS = LEASE_MS * 1_000_000 // 2
+_TRIES = 100  # to read a record that is being written
 
 _WORD = 8
-_HEADER = 8  # words
-_QUEUES, _SLOTS, _RENEWED = 0, 1, 2
-_CHILD = 16
-_PID, _STATE, _BORN, _DONE, _BURIED = 0, 1, 2, 3, 4
-_VERSION, _QUEUE, _ID_HIGH, _ID_LOW, _SINCE = 5, 6, 7, 8, 9
+_SHARED = 2  # words a queue, written by the supervisor
+_PAUSED, _RENEWED = 0, 1
+_CHILD = 16  # words
+_PID, _STATE, _TICKET, _BEGUN = 0, 1, 2, 3
+_VERSION, _QUEUE, _ID_HIGH, _ID_LOW, _SINCE = 4, 5, 6, 7, 8
 _PLACE = 8
 _INCARNATION, _CLIENT, _CLAIM, _STARTED, _FINISHED = 0, 1, 2, 3, 4
 
@@ -37,6 +41,16 @@ class Place:
     started: int
     finished: int
 
+    @property
+    def is_running(self) -> bool:
+        """Whether a frame was started and not finished."""
+        return self.started > self.finished
+
+    @property
+    def is_held(self) -> bool:
+        """Whether frames may lie on its list that are not known to be done there."""
+        return bool(self.incarnation) and (self.claim == NO_CLAIM or self.started > 0)
+
 
 @dataclass(frozen=True, slots=True)
 class Running:
@@ -51,11 +65,8 @@ class Running:
 class Reading:
     """One child's record as it was at one moment."""
 
-    pid: int
     state: int
-    born_ns: int
-    done: int
-    buried: int
+    ended: int  # messages
     running: Running | None
     places: tuple[Place, ...]
 
@@ -73,40 +84,62 @@ class Scoreboard:
 
     def slot(self, number: int) -> int:
         """Return where the record of child `number` (from 1) begins."""
-        return _HEADER + (number - 1) * self._stride
+        return _SHARED * len(self.queues) + (number - 1) * self._stride
+
+    def shared(self, queue_index: int) -> int:
+        """Return where the words that the supervisor writes for a queue begin."""
+        return _SHARED * queue_index
+
+    def pause(self, queue_index: int, *, paused: bool) -> None:
+        """Have the children start nothing more of a queue, or go on."""
+        self.words[self.shared(queue_index) + _PAUSED] = paused
+
+    def renewed(self, queue_index: int) -> None:
+        """Note that the leases on a queue have just been renewed."""
+        self.words[self.shared(queue_index) + _RENEWED] = time.monotonic_ns()
 
     def place(self, number: int, queue_index: int) -> int:
         """Return where the place of child `number` for a queue begins."""
         return self.slot(number) + _CHILD + _PLACE * queue_index
 
+    def invite(self, number: int) -> int:
+        """Return a ticket by which the next child of a slot, and no other, may take it."""
+        ticket = secrets.randbits(63) + 1
+        self.words[self.slot(number) + _TICKET] = ticket
+        return ticket
+
     def clear(self, number: int) -> None:
-        """Empty a slot for its next child."""
+        """Empty a slot whose child has ended."""
         start = self.slot(number)
         for word in range(start, start + self._stride):
             self.words[word] = 0
 
+    def withdraw(self, number: int) -> int:
+        """Make the ticket void; return the pid of the child that has taken the slot before, or 0."""
+        self.words[self.slot(number) + _TICKET] = 0
+        return self.words[self.slot(number) + _PID]
+
     def read(self, number: int) -> Reading:
         """Read a child's record."""
-        words, at = self.words, self.slot(number)
+        at = self.slot(number)
+        places = tuple(self._place(number, index) for index in range(len(self.queues)))
+        running = self._running(at)
+        if running is not None and not places[self.queues.index(running.queue)].is_running:
+            running = None  # it has ended, and no other has begun
         return Reading(
-            pid=words[at + _PID],
-            state=words[at + _STATE],
-            born_ns=words[at + _BORN],
-            done=words[at + _DONE],
-            buried=words[at + _BURIED],
-            running=self._running(at),
-            places=tuple(self._place(number, index) for index in range(len(self.queues))),
+            state=self.words[at + _STATE],
+            ended=self.words[at + _BEGUN] - (running is not None),
+            running=running,
+            places=places,
         )
 
     def state(self, number: int) -> int:
         """Return the state alone, 0 for an empty slot."""
         return self.words[self.slot(number) + _STATE]
 
-    def finished(self) -> int:
-        """Return how many messages all living children have finished so far."""
-        return sum(
-            self.words[self.slot(n) + _DONE] + self.words[self.slot(n) + _BURIED] for n in self.numbers
-        )
+    def begun(self) -> int:
+        """Return how many messages all living children have begun so far."""
+        return sum(self.words[self.slot(number) + _BEGUN] for number in self.numbers)
 
     def incarnations(self, queue_index: int) -> list[int]:
         """Return the incarnations of all children on a queue."""
@@ -118,18 +151,16 @@ class Scoreboard:
         """All slot numbers."""
         return range(1, self.slots + 1)
 
-    def renewed(self) -> None:
-        """Note that all leases have just been renewed."""
-        self.words[_RENEWED] = time.monotonic_ns()
-
     def _running(self, at: int) -> Running | None:
         words = self.words
-        for _ in range(100):
+        for _ in range(_TRIES):
             version = words[at + _VERSION]
             queue, high, low, since = (words[at + field] for field in (_QUEUE, _ID_HIGH, _ID_LOW, _SINCE))
             if version % 2 == 0 and version == words[at + _VERSION]:
                 break
-        if not since or not 1 <= queue <= len(self.queues):
+        else:  # its child died while writing it
+            return None
+        if not queue:
             return None
         message_id = id_text(high.to_bytes(8) + low.to_bytes(8)) if high else None
         return Running(self.queues[queue - 1], message_id, since)
@@ -150,12 +181,28 @@ class Slot:
         self._at = board.slot(number)
         self._index = {queue: index for index, queue in enumerate(board.queues)}
         self._places = {queue: board.place(number, index) for queue, index in self._index.items()}
+        self._shared = {queue: board.shared(index) for queue, index in self._index.items()}
 
-    def born(self) -> None:
-        """Say which process this is."""
+    def take(self, ticket: int) -> bool:
+        """Say which process this is; False if the slot was given to another one meanwhile.
+
+        First the pid, then the look at the ticket: whoever withdraws it sees the pid, or is seen.
+        """
+        if self._words[self._at + _TICKET] != ticket:
+            return False
         self._words[self._at + _PID] = os.getpid()
-        self._words[self._at + _BORN] = time.monotonic_ns()
+        if self._words[self._at + _TICKET] != ticket:
+            return False
         self._words[self._at + _STATE] = STARTING
+        return True
+
+    def is_paused(self, queue: str) -> bool:
+        """Look whether the supervisor has seen that a queue is paused."""
+        return bool(self._words[self._shared[queue] + _PAUSED])
+
+    def is_fresh(self, queue: str) -> bool:
+        """Look whether the supervisor has renewed the leases on a queue within half of one."""
+        return time.monotonic_ns() - self._words[self._shared[queue] + _RENEWED] < FRESH_NS
 
     def idle(self) -> None:
         """Show that nothing runs."""
@@ -173,6 +220,7 @@ class Slot:
         message_id = peek_id(delivery.raw)
         high, low = int.from_bytes(message_id[:8]), int.from_bytes(message_id[8:])
         self._show(self._index[delivery.queue] + 1, high, low, time.monotonic_ns())
+        self._words[self._at + _BEGUN] += 1
         self._words[self._at + _STATE] = BUSY
 
     def registered(self, queue: str, incarnation: int, client_id: int) -> None:
@@ -191,30 +239,29 @@ class Slot:
         self._words[at + _CLAIM] = claim
 
     def started(self, queue: str, index: int) -> None:
-        """Show which frame of the claim runs."""
-        self._words[self._places[queue] + _STARTED] = index + 1
+        """Show which frame of the claim runs; those before it are done."""
+        at = self._places[queue]
+        self._words[at + _FINISHED] = index
+        self._words[at + _STARTED] = index + 1
 
     def finished(self, queue: str, index: int) -> None:
-        """Show that a frame of the claim is done, and count it."""
+        """Show that a frame of the claim is done."""
         self._words[self._places[queue] + _FINISHED] = index + 1
-        self._words[self._at + _DONE] += 1
 
     def _show(self, queue: int, high: int, low: int, since_ns: int) -> None:
         words, at = self._words, self._at
         version = words[at + _VERSION]
         words[at + _VERSION] = version + 1
-        words[at + _QUEUE], words[at + _ID_HIGH], words[at + _ID_LOW], words[at + _SINCE] = (
-            queue,
-            high,
-            low,
-            since_ns,
-        )
+        words[at + _QUEUE] = queue
+        words[at + _ID_HIGH] = high
+        words[at + _ID_LOW] = low
+        words[at + _SINCE] = since_ns
         words[at + _VERSION] = version + 2
 
 
 def size(queues: int, slots: int) -> int:
     """Return the bytes that a scoreboard takes."""
-    return _WORD * (_HEADER + slots * (_CHILD + _PLACE * queues))
+    return _WORD * (_SHARED * queues + slots * (_CHILD + _PLACE * queues))
 
 
 def new_file(most_bytes: int) -> int:

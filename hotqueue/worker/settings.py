@@ -1,7 +1,11 @@
 """What a worker was told: a frozen record that travels from the supervisor to its template and children."""
 
 import json
+import tomllib
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
 
 from hotqueue.errors import ConfigurationError
 from hotqueue.keys import check_name
@@ -32,6 +36,7 @@ class Settings:
     shutdown_timeout: float = 25.0
     connect_timeout: float = 30.0
     max_crashes: int = 3
+    prefetch: int = 1
     burst: bool = False
     check: bool = False
     log_level: str = "info"
@@ -64,6 +69,23 @@ def parse_queues(text: str) -> QueueChoice:
     return QueueChoice(
         names, {n: _weight(part) for n, part in zip(names, parts, strict=True)} if weighted else None
     )
+
+
+def from_pyproject(path: Path, options: AbstractSet[str]) -> dict[str, Any]:
+    """Return [tool.hotqueue] of the file, if it is there. Raises ConfigurationError for what is no option."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {}).get("hotqueue", {})
+        chosen = {name.replace("-", "_"): value for name, value in table.items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, AttributeError) as error:  # unreadable, no TOML, no table
+        msg = f"cannot read [tool.hotqueue] in {path.resolve()}: {error}"
+        raise ConfigurationError(msg) from error
+    for name in chosen:
+        if name not in options:
+            msg = f"[tool.hotqueue] in {path.resolve()}: there is no option {name!r}"
+            raise ConfigurationError(msg)
+    return chosen
 
 
 def _weight(part: str) -> int:

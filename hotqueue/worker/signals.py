@@ -1,6 +1,7 @@
 """Signals: handlers only record, loops decide."""
 
 import contextlib
+import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -10,7 +11,8 @@ from hotqueue.wakeup import Wakeup
 
 Handler = Callable[[int, FrameType | None], None]
 
-_SUPERVISOR = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGCHLD)
+_STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+_SUPERVISOR = (*_STOPS, signal.SIGCHLD)
 # Meant for the supervisor, but a terminal or `kill -- -GROUP` sends them to its children as well.
 _FOR_THE_GROUP = (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP, signal.SIGUSR2)
 _BLOCKED = {*_SUPERVISOR, *_FOR_THE_GROUP}
@@ -36,10 +38,11 @@ class Inbox:
 
 
 def for_template(wakeup: Wakeup) -> None:
-    """Leave group signals to the supervisor, and wake up when a child ends."""
+    """Leave group signals to the supervisor, wake up when a child ends. Unblocks what `blocked` blocked."""
     for number in (*_FOR_THE_GROUP, signal.SIGTERM, signal.SIGCHLD):
         signal.signal(number, _nothing)
     wakeup.on_signals()
+    _unblock()
 
 
 def for_child(wakeup: Wakeup) -> None:
@@ -52,27 +55,52 @@ def for_child(wakeup: Wakeup) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, lambda _number, _frame: wakeup.set())
     wakeup.on_signals()
-    unblock()
-
-
-def block() -> None:
-    """Hold signals back, from before a fork or an exec until the new process has its own handlers."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
-
-
-def unblock() -> None:
-    """Let them come."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _BLOCKED)
+    _let_forks_end()
+    _unblock()
 
 
 @contextlib.contextmanager
 def blocked() -> Iterator[None]:
-    """Hold signals back for the time of the block."""
-    block()
+    """Hold signals back, from before a fork or an exec until the new process has its own handlers."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
     try:
         yield
     finally:
-        unblock()
+        _unblock()
+
+
+@contextlib.contextmanager
+def raised() -> Iterator[None]:
+    """Have TERM and its like raise KeyboardInterrupt, as INT does, for the time of the block."""
+    before = {number: signal.signal(number, signal.default_int_handler) for number in _STOPS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _unblock() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _BLOCKED)
+
+
+def _let_forks_end() -> None:
+    """Give TERM its default back in what a handler forks, or it could not end that.
+
+    Held back meanwhile: one that came before would be recorded in the fork, and forgotten.
+    """
+    term = {signal.SIGTERM}
+
+    def after_in_child() -> None:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, term)
+
+    os.register_at_fork(
+        before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, term),
+        after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, term),
+        after_in_child=after_in_child,
+    )
 
 
 def _nothing(_number: int, _frame: FrameType | None) -> None:

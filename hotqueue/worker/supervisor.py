@@ -4,24 +4,27 @@ import logging
 import select
 import signal
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from enum import IntEnum
 
 from hotqueue import events
 from hotqueue.wakeup import Wakeup
 from hotqueue.worker import policy, processes, scoreboard, signals, title
+from hotqueue.worker.burst import Burst
 from hotqueue.worker.crew import Crew
-from hotqueue.worker.keeper import Connected, Drained, Keeper, Report, Served, served_from
+from hotqueue.worker.keeper import Connected, Drained, Hopeless
+from hotqueue.worker.keepers import Keepers
+from hotqueue.worker.recovery import Served, served_from
 from hotqueue.worker.scoreboard import Scoreboard
 from hotqueue.worker.settings import Settings
-from hotqueue.worker.template_link import TemplateLink
+from hotqueue.worker.templates import Templates
 
 MOST_QUEUES = 1024
 TICK_S = 1.0
 BURST_TICK_S = 0.05
-SETTLE_S = 5.0  # for the keeper to give back what dead children held
-TEMPLATE_END_S = 2.0
+UNKILLABLE_S = 5.0  # that a killed child may need to go: one that hangs in the kernel never does
+SETTLE_S = 5.0  # for the keepers to give back what dead children held
+NEVER = float("inf")
 
 
 class ExitCode(IntEnum):
@@ -46,50 +49,52 @@ class Supervisor:
         self._signals = signals.Inbox(self._wakeup)
         self._adopting = processes.adopt_orphans()
         self._board_file = scoreboard.new_file(scoreboard.size(MOST_QUEUES, settings.concurrency))
-        self._link: TemplateLink | None = None
-        self._template_crashes = 0
-        self._template_after_s = 0.0
+        self._templates = Templates(settings, self._board_file, self._wakeup, adopting=self._adopting)
         self._served: list[Served] = []
         self._crew: Crew | None = None
-        self._keeper: Keeper | None = None
-        self._reports: deque[Report] = deque()
+        self._burst: Burst | None = None
+        self._keepers: Keepers | None = None
         self._serving = False
         self._stopping_since_s: float | None = None
-        self._kill_at_s = float("inf")
-        self._looking = False
-        self._finished_when_drained: int | None = None
+        self._kill_at_s = NEVER
+        self._kill_reason = f"did not stop within {settings.shutdown_timeout:g} s"
+        self._show()
 
     def run(self) -> ExitCode:
         """Serve until told to stop, or until nothing is left to do; return the exit code."""
         while not self._is_over():
-            self._keep_template()
             self._wait()
             self._hear_signals()
             self._hear_template()
-            self._hear_keeper()
+            self._hear_keepers()
             self._hear_deaths()
+            self._keep_template()
             self._keep_crew()
-            self._end_burst()
+            self._look_if_drained()
             self._enforce_deadline()
             self._show()
         return self._end()
 
     def _wait(self) -> None:
         now_s = time.monotonic()
-        until_s = min(
-            now_s + (BURST_TICK_S if self._settings.burst and self._serving else TICK_S), self._kill_at_s
-        )
-        if self._serving and self._stopping_since_s is None and self._crew is not None:
-            until_s = min(until_s, self._crew.next_s)
+        until_s = now_s + (BURST_TICK_S if self._burst is not None else TICK_S)
+        if self._kill_at_s > now_s:
+            until_s = min(until_s, self._kill_at_s)
+        if self._stopping_since_s is None:
+            until_s = min(until_s, self._templates.next_s)
+            if self._crew is not None and self._serving and self._templates.is_ready:
+                until_s = min(until_s, self._crew.next_s)
         poll = select.poll()
-        poll.register(self._wakeup, select.POLLIN)
-        if self._link is not None:
-            poll.register(self._link, select.POLLIN)
+        for descriptor in (self._wakeup.fileno(), *self._templates.filenos()):
+            poll.register(descriptor, select.POLLIN)
         poll.poll(max(0.0, until_s - now_s) * 1000 + 1)
         self._wakeup.drain()
 
     def _is_over(self) -> bool:
-        return self._stopping_since_s is not None and (self._crew is None or not self._crew.size)
+        if self._stopping_since_s is None:
+            return False
+        gone = self._crew is None or not self._crew.size
+        return gone or time.monotonic() > self._kill_at_s + UNKILLABLE_S
 
     def _hear_signals(self) -> None:
         for number in self._signals.take():
@@ -98,60 +103,57 @@ class Supervisor:
             if self._stopping_since_s is None:
                 self._stop(number.name)
             elif number == signal.SIGINT and policy.is_forced(self._stopping_since_s, time.monotonic()):
-                self._kill_at_s = time.monotonic()
+                self._kill_now("second SIGINT")
             if number == signal.SIGQUIT:
-                self._kill_at_s = time.monotonic()
+                self._kill_now("SIGQUIT")
 
     def _hear_template(self) -> None:
-        link = self._link
-        for report in link.reports() if link is not None else ():
+        for report in self._templates.reports():
             match report:
-                case {"refused": str(problem)}:
-                    self._fail(ExitCode.USAGE, problem)
-                case {"ready": list(described)} if link is not None:
-                    link.is_ready = True
+                case {"ready": list(described)}:
                     self._meet(served_from(described))
                 case {"forked": int(slot), "pid": int(pid)} if self._crew is not None:
                     self._crew.forked(slot, pid)
                     if self._stopping_since_s is not None:
                         self._crew.terminate()
                 case {"fork_failed": int(slot), "error": str(error)} if self._crew is not None:
-                    self._crew.fork_failed(slot, error)
+                    self._crew.fork_failed(slot, error, stillborn=report["stillborn"])
                 case {"exited": int(pid), "status": int(status)} if self._crew is not None:
                     self._crew.ended(pid, status)
 
-    def _hear_keeper(self) -> None:
-        while self._reports:
-            match self._reports.popleft():
-                case Connected(problem=None):
+    def _hear_keepers(self) -> None:
+        for report in self._keepers.reports() if self._keepers is not None else ():
+            match report:
+                case Connected():
                     self._begin_serving()
-                case Connected(problem=problem):
-                    self._fail(ExitCode.REDIS, str(problem))
+                case Hopeless(problem=problem):
+                    self._fail(ExitCode.REDIS, problem)
                 case Drained(empty=empty):
-                    self._looking = False
-                    self._note_drained(empty=empty)
+                    if self._burst is not None and self._burst.is_over(empty=empty):
+                        self._stop("burst: nothing is waiting or in flight here")
 
     def _hear_deaths(self) -> None:
         for pid, status in processes.reap():
-            if self._link is not None and pid == self._link.pid:
+            if pid == self._templates.pid:
                 self._hear_template()  # what it said last
-                self._template_ended(self._link, status)
+                self._templates.ended(status)
+                if self._crew is not None:
+                    self._crew.forget_unforked()
+                    if not self._adopting:  # they were its children
+                        self._crew.kill_unwatched("the template died")
             elif self._crew is not None:
                 self._crew.ended(pid, status)
 
     def _keep_template(self) -> None:
-        if (
-            self._link is None
-            and self._stopping_since_s is None
-            and time.monotonic() >= self._template_after_s
-        ):
-            slots = self._settings.concurrency
-            self._link = TemplateLink(self._settings, self._board_file, slots, adopting=self._adopting)
+        if self._stopping_since_s is None:
+            self._templates.keep()
+            if self._templates.problem is not None:
+                self._fail(ExitCode.USAGE, self._templates.problem)
 
     def _meet(self, served: list[Served]) -> None:
         """Learn from a template that is ready which queues there are."""
-        if self._keeper is not None:  # a new template after the old one died
-            if [each.queue for each in served] != [each.queue for each in self._served]:
+        if self._keepers is not None:  # a new template after the old one died
+            if list(map(_essence, served)) != list(map(_essence, self._served)):
                 self._fail(ExitCode.UNCLEAN, "the application's queues have changed: start the worker again")
             return
         if len(served) > MOST_QUEUES:
@@ -159,45 +161,19 @@ class Supervisor:
             return
         self._served = served
         board = Scoreboard(self._board_file, [each.queue for each in served], self._settings.concurrency)
-        self._keeper = Keeper(served, board, self._settings.max_crashes, self._note)
-        self._crew = Crew(board, served, self._fork, self._keeper.recover)
-        self._keeper.start(self._settings.connect_timeout)
-
-    def _template_ended(self, link: TemplateLink, status: int) -> None:
-        link.ended(status)
-        self._link = None
-        if self._crew is not None:
-            self._crew.forget_unforked()
-            if not self._adopting:  # they were its children
-                self._crew.kill_unwatched("the template died")
-        if self._stopping_since_s is not None:
-            return
-        how = policy.how_it_ended(status)
-        if not link.is_ready:
-            self._fail(
-                ExitCode.USAGE, f"importing {' '.join(self._settings.targets)} ended the interpreter ({how})"
-            )
-            return
-        self._template_crashes += 1
-        self._template_after_s = time.monotonic() + policy.respawn_delay_s(self._template_crashes)
-        events.emit(logging.ERROR, events.TEMPLATE_EXITED, cause=how)
-
-    def _fork(self, slot: int) -> None:
-        if self._link is not None:
-            self._link.fork(slot)
-
-    def _note(self, report: Report) -> None:
-        self._reports.append(report)
-        self._wakeup.wake()
+        self._keepers = Keepers(served, board, self._settings.max_crashes, self._wakeup.wake)
+        self._crew = Crew(board, served, self._templates.fork, self._keepers.recover)
+        self._keepers.start(self._settings.connect_timeout)
 
     def _begin_serving(self) -> None:
-        if self._stopping_since_s is not None:
+        if self._stopping_since_s is not None or self._crew is None:
             return
         if self._settings.check:
             self._on_check(self._served)
             self._stop("check")
             return
         self._serving = True
+        self._burst = Burst(self._crew) if self._settings.burst else None
         events.emit(
             logging.INFO,
             events.SUPERVISOR_STARTED,
@@ -214,24 +190,17 @@ class Supervisor:
             self._fail(ExitCode.UNCLEAN, self._crew.problem)
         elif self._crew.is_gone:
             self._stop("every child was told to stop")
-        elif self._link is not None and self._link.is_ready:
+        elif self._templates.is_ready:
             self._crew.fill()
 
-    def _end_burst(self) -> None:
-        may_end = (
-            self._settings.burst and self._serving and self._stopping_since_s is None and not self._looking
-        )
-        if may_end and self._crew is not None and self._keeper is not None and self._crew.all_idle():
-            self._looking = True
-            self._keeper.look_if_drained()
-
-    def _note_drained(self, *, empty: bool) -> None:
-        """Stop once two looks in a row found nothing, and nothing was done in between."""
-        crew = self._crew
-        finished = crew.finished() if empty and crew is not None and crew.all_idle() else None
-        if finished is not None and finished == self._finished_when_drained:
-            self._stop("burst: nothing is waiting or in flight here")
-        self._finished_when_drained = finished
+    def _look_if_drained(self) -> None:
+        if (
+            self._burst is not None
+            and self._keepers is not None
+            and self._stopping_since_s is None
+            and self._burst.must_look()
+        ):
+            self._keepers.look_if_drained()
 
     def _stop(self, reason: str) -> None:
         if self._stopping_since_s is not None:
@@ -244,45 +213,38 @@ class Supervisor:
             self._crew.terminate()
 
     def _fail(self, code: ExitCode, problem: str) -> None:
-        self.problem = problem
-        self._code = code
-        self._stop(problem)
+        if self._stopping_since_s is None:
+            self.problem = problem
+            self._code = code
+            self._stop(problem)
+
+    def _kill_now(self, reason: str) -> None:
+        self._kill_at_s = min(self._kill_at_s, time.monotonic())
+        self._kill_reason = reason
 
     def _enforce_deadline(self) -> None:
-        if (
-            time.monotonic() >= self._kill_at_s
-            and self._crew is not None
-            and self._crew.kill("did not stop in time")
-        ):
+        if self._crew is None or time.monotonic() < self._kill_at_s:
+            return
+        if self._crew.kill(self._kill_reason):
             self._code = max(self._code, ExitCode.UNCLEAN)
+        if self._crew.is_forking:
+            self._templates.kill()  # it hangs, and would fork a child that nobody waits for
 
     def _end(self) -> ExitCode:
-        unsettled = self._keeper.stop(SETTLE_S) if self._keeper is not None else 0
+        unsettled = self._keepers.stop(SETTLE_S) if self._keepers is not None else 0
         if unsettled:
             self._code = max(self._code, ExitCode.UNCLEAN)
             reason = f"Redis was not told of {unsettled} ended children: what they held stays in flight"
             events.emit(logging.ERROR, events.REDIS_LOST, reason=reason)
-        if self._link is not None:
-            self._end_template(self._link)
+        self._templates.end()
         if self._serving:
             events.emit(logging.INFO, events.SUPERVISOR_STOPPED, code=int(self._code))
         return self._code
 
-    def _end_template(self, link: TemplateLink) -> None:
-        if link.is_ready:
-            link.close()
-        else:
-            link.kill(signal.SIGKILL)  # it is importing the user's code
-        end_s = time.monotonic() + TEMPLATE_END_S
-        poll = select.poll()
-        poll.register(self._wakeup, select.POLLIN)
-        while link.pid not in {pid for pid, _ in processes.reap()}:
-            if time.monotonic() > end_s:
-                link.kill(signal.SIGKILL)
-            poll.poll(50)
-            self._wakeup.drain()
-        link.ended(0)
-
     def _show(self) -> None:
-        if self._serving and self._crew is not None:
-            title.supervisor(" ".join(self._settings.targets), self._crew.busy(), self._crew.size)
+        busy, size = (self._crew.busy(), self._crew.size) if self._crew is not None else (0, 0)
+        title.supervisor(" ".join(self._settings.targets), busy, size)
+
+
+def _essence(served: Served) -> tuple[object, ...]:
+    return served.queue, served.delivery, served.address

@@ -4,68 +4,96 @@ It has no threads and no Redis. Each line on its control socket is one JSON obje
 just long enough to see the children off.
 """
 
+import contextlib
 import gc
 import json
+import logging
 import os
 import select
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
+from hotqueue import events
+from hotqueue.at_least_once import LEASE_MS
 from hotqueue.errors import HotQueueError
 from hotqueue.wakeup import Wakeup
-from hotqueue.worker import application, child, logs, processes, signals, title
-from hotqueue.worker.scoreboard import Scoreboard
+from hotqueue.worker import application, child, logs, output, policy, processes, signals, title
+from hotqueue.worker.scoreboard import Scoreboard, Slot
 from hotqueue.worker.settings import Settings
+
+ORPHANS_S = LEASE_MS / 1000 - 20  # at most: then nobody renews what the children hold, and others take it
+POLL_S = 0.05
+
+
+class StillbornError(Exception):
+    """User code ended a process within its fork."""
 
 
 def main() -> NoReturn:
-    """Run the template; argv has two descriptors, and whether the supervisor adopts orphans."""
-    control, board, adopting = (int(word) for word in sys.argv[1:4])
-    sys.exit(Template(socket.socket(fileno=control), board, adopting=bool(adopting)).run())
+    """Run the template; argv has two descriptors, the supervisor's pid, and whether it adopts orphans."""
+    control, board, supervisor, adopting = (int(word) for word in sys.argv[1:5])
+    for descriptor in (control, board):
+        os.set_inheritable(descriptor, False)  # noqa: FBT003 - it takes no keyword
+    sys.exit(Template(socket.socket(fileno=control), board, supervisor, adopting=bool(adopting)).run())
 
 
 class Template:
     """Reads requests, forks, reports."""
 
-    def __init__(self, control: socket.socket, board: int, *, adopting: bool) -> None:
+    def __init__(self, control: socket.socket, board: int, supervisor: int, *, adopting: bool) -> None:
         """`adopting`: the supervisor becomes the parent of the children; otherwise they stay ours."""
         self._control = control
         self._board_file = board
+        self._supervisor = supervisor
         self._adopting = adopting
-        self._supervisor = os.getppid()
         self._wakeup = Wakeup()
         self._children: dict[int, processes.Handle] = {}
         self._unread = b""
         signals.for_template(self._wakeup)
-        signals.unblock()
 
     def run(self) -> int:
         """Import, report, and fork on request until the supervisor closes the socket."""
-        first = next(self._requests())
+        processes.die_with(self._supervisor, signal.SIGKILL)  # an import may hang
+        first = next(self._requests(), None)
+        if first is None:
+            return 0
         self._settings = Settings.load(first["settings"])
         title.template(" ".join(self._settings.targets))
-        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
         try:
-            handlers = application.load(self._settings.targets, self._settings.queues)
-            report = [self._describe(handler) for handler in handlers]
+            report = self._load()
         except HotQueueError as error:
             self._say({"refused": str(error)})
             return 0
-        logs.respect_application(self._settings.log_level, self._settings.log_format)
-        self._handlers = handlers
-        self._slots = int(first["slots"])
-        self._board = Scoreboard(self._board_file, [handler.queue.name for handler in handlers], self._slots)
-        gc.collect()
-        gc.freeze()  # what was imported is never looked at again, so its pages stay shared with the children
+        processes.outlive_parent()
         self._say({"ready": report})
         for request in self._requests():
-            self._fork(int(request["fork"]))
+            self._fork(int(request["fork"]), int(request["ticket"]))
         self._see_off()
         return 0
+
+    def _load(self) -> list[dict[str, object]]:
+        """Import the application, make ready to fork, and describe the handlers. Raises HotQueueError."""
+        output.make_lenient()
+        settings = self._settings
+        self._handlers = application.load(settings.targets, settings.queues)
+        report = [self._describe(handler) for handler in self._handlers]
+        queues = [handler.queue.name for handler in self._handlers]
+        self._board = Scoreboard(self._board_file, queues, settings.concurrency)
+        logs.respect_application(settings.log_level, settings.log_format)
+        signals.for_template(self._wakeup)  # again: the application may have set its own
+        if threading.active_count() > 1:
+            names = ", ".join(t.name for t in threading.enumerate() if t is not threading.main_thread())
+            reason = "threads started by an import do not exist in the children, and may harm their forks"
+            events.emit(logging.WARNING, events.TEMPLATE_THREADS, threads=names, reason=reason)
+        output.flush()
+        gc.collect()
+        gc.freeze()  # what was imported is never looked at again, so its pages stay shared with the children
+        return report
 
     def _describe(self, handler: application.AnyHandler) -> dict[str, object]:
         return {
@@ -105,54 +133,59 @@ class Template:
             if self._children.pop(pid, None):
                 self._say({"exited": pid, "status": status})
 
-    def _fork(self, slot: int) -> None:
+    def _fork(self, slot: int, ticket: int) -> None:
         self._forget_ended()
-        with signals.blocked():
-            try:
-                pid = self._fork_orphan(slot) if self._adopting else self._fork_child(slot)
-            except OSError as error:
-                self._say({"fork_failed": slot, "error": str(error)})
-                return
-            if not self._adopting:
+        try:
+            with signals.blocked():
+                pid = self._fork_orphan(slot, ticket) if self._adopting else self._fork_child(slot, ticket)
                 self._children[pid] = processes.Handle(pid)
-        self._say({"forked": slot, "pid": pid})
+        except (OSError, StillbornError) as error:
+            stillborn = isinstance(error, StillbornError)
+            self._say({"fork_failed": slot, "error": str(error), "stillborn": stillborn})
+        else:
+            self._say({"forked": slot, "pid": pid})
 
-    def _fork_child(self, slot: int, *unneeded: int) -> int:
-        template = os.getpid()
+    def _fork_child(self, slot: int, ticket: int, *unneeded: int) -> int:
+        parent = self._supervisor if self._adopting else os.getpid()
         pid = os.fork()
         if pid == 0:
-            parent = self._supervisor if self._adopting else template
             self._control.close()
+            self._wakeup.close()
             for handle in self._children.values():
                 handle.close()
-            for descriptor in unneeded:
+            for descriptor in (self._board_file, *unneeded):
                 os.close(descriptor)
-            child.main(slot, parent, self._board, self._handlers, self._settings)
+            child.main(Slot(self._board, slot), ticket, parent, self._handlers, self._settings)
         return pid
 
-    def _fork_orphan(self, slot: int) -> int:
+    def _fork_orphan(self, slot: int, ticket: int) -> int:
         """Fork twice: the one in between ends, and the supervisor adopts the child."""
         reader, writer = os.pipe()
-        between = os.fork()
-        if between == 0:
-            answer = b""
+        with os.fdopen(reader, "rb") as answers:
             try:
-                os.close(reader)
-                answer = b"%d\n" % self._fork_child(slot, writer)
-            except OSError as error:
-                answer = b"-%d\n" % (error.errno or 1)
+                between = os.fork()
+                if between == 0:
+                    self._stand_between(slot, ticket, reader, writer)
             finally:
-                os.write(writer, answer)
-                os._exit(0)
-        os.close(writer)
-        with os.fdopen(reader) as pipe:
-            pid = int(pipe.readline() or -1)
-            if pid > 0:
-                self._children[pid] = processes.Handle(pid)
-        processes.wait_for(between)
+                os.close(writer)
+            answer = answers.readline()
+        status = processes.wait_for(between)
+        if not answer:
+            msg = f"the forked process ended at once with {policy.how_it_ended(status)}"
+            raise StillbornError(msg)
+        pid = int(answer)
         if pid < 0:
             raise OSError(-pid, os.strerror(-pid))
         return pid
+
+    def _stand_between(self, slot: int, ticket: int, reader: int, writer: int) -> NoReturn:
+        try:
+            os.close(reader)
+            answer = self._fork_child(slot, ticket, writer)
+        except OSError as error:
+            answer = -(error.errno or 1)
+        os.write(writer, b"%d\n" % answer)
+        os._exit(0)
 
     def _forget_ended(self) -> None:
         if self._adopting:
@@ -168,20 +201,17 @@ class Template:
         handles = list(self._children.values())
         for handle in handles:
             handle.kill(signal.SIGTERM)
-        end = time.monotonic() + self._settings.shutdown_timeout
-        while (handles := [handle for handle in handles if not handle.has_ended]) and time.monotonic() < end:
-            self._report_quietly()
-            time.sleep(0.05)
+        end_s = time.monotonic() + min(self._settings.shutdown_timeout, ORPHANS_S)
+        while (handles := [each for each in handles if not each.has_ended]) and time.monotonic() < end_s:
+            time.sleep(POLL_S)
+            if not self._adopting:
+                list(processes.reap())
         for handle in handles:
             handle.kill(signal.SIGKILL)
 
-    def _report_quietly(self) -> None:
-        if not self._adopting:
-            for pid, _status in processes.reap():
-                self._children.pop(pid, None)
-
     def _say(self, report: dict[str, object]) -> None:
-        self._control.sendall(json.dumps(report).encode() + b"\n")
+        with contextlib.suppress(ConnectionError):  # the supervisor is gone, and that is about to be noticed
+            self._control.sendall(json.dumps(report).encode() + b"\n")
 
 
 if __name__ == "__main__":

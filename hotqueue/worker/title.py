@@ -6,7 +6,7 @@ from setproctitle import setproctitle
 
 from hotqueue.delivery import Delivery
 
-EVERY_S = 0.1  # at most; a title costs a few microseconds, a fast handler less
+EVERY_S = 0.1  # for messages of one kind: a title costs a few microseconds, a fast handler less
 
 
 def supervisor(targets: str, busy: int, children: int) -> None:
@@ -25,21 +25,24 @@ class ChildTitle:
     def __init__(self, number: int) -> None:
         """`number` counts from 1."""
         self._number = number
+        self._shown: tuple[str, str] | None = None
         self._next_s = 0.0
 
     def idle(self) -> None:
         """Show that the child waits."""
-        setproctitle(f"hotqueue: child {self._number} idle")
-        self._next_s = 0.0
+        self._show("idle")
 
     def stopping(self) -> None:
         """Show that the child leaves."""
-        setproctitle(f"hotqueue: child {self._number} stopping")
+        self._show("stopping")
 
     def running(self, delivery: Delivery, handler: str) -> None:
-        """Show what runs, unless the title was set just before."""
-        now_s = time.monotonic()
-        if now_s >= self._next_s:
-            self._next_s = now_s + EVERY_S
-            since = time.strftime("%H:%M:%S")
-            setproctitle(f"hotqueue: child {self._number} {delivery.queue} {handler} since {since}")
+        """Show what runs, unless that stands there since just before."""
+        what, now_s = (delivery.queue, handler), time.monotonic()
+        if what != self._shown or now_s >= self._next_s:
+            self._show(f"{delivery.queue} {handler} since {time.strftime('%H:%M:%S')}")
+            self._shown, self._next_s = what, now_s + EVERY_S
+
+    def _show(self, what: str) -> None:
+        setproctitle(f"hotqueue: child {self._number} {what}")
+        self._shown = None
