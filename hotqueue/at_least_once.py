@@ -65,7 +65,7 @@ class AtLeastOnce:
         self.client_id = self._connection.client_id()
         life = Life(identity.new_incarnation())
         self._past.append(life)
-        scripts.register(self._connection, self._queue, life.name, LEASE_MS, identity.owner())
+        scripts.register(self._connection, self._queue, life.name, LEASE_MS, identity.owner(self._progress.watched_by))
         with contextlib.suppress(Refused):  # a full server must still be drained
             self._connection.call("SADD", keys.QUEUES, self._queue)
         while self._past[0] is not life:

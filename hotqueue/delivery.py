@@ -85,7 +85,9 @@ class Lane(Protocol):
 
 
 class Progress(Protocol):
-    """Told what a consumer is doing by whoever runs it: the supervisor's scoreboard, or nobody."""
+    """Told what a consumer is doing: the supervisor's scoreboard, the caretaker, or nobody."""
+
+    watched_by: int | None  # the process that gives back what a dead consumer held
 
     def idle(self) -> None:
         """Every queue is empty, and the wait for the next message begins."""
@@ -114,6 +116,8 @@ class Progress(Protocol):
 
 class Unwatched:
     """The progress of a consumer that nobody watches."""
+
+    watched_by: int | None = None
 
     def idle(self) -> None:
         """Tell nobody."""

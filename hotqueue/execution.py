@@ -161,7 +161,7 @@ def fill(delivery: Delivery, opened: Opened) -> None:
 
 def bury_unreadable(delivery: Delivery, error: BadMessage) -> None:
     """Bury what cannot be decoded, where no handler is."""
-    reason = {"kind": "unreadable", "error": one_line(error), "at": int(time.time() * 1000)}
+    reason: dict[str, Scalar] = {"kind": "unreadable", "error": one_line(error), "at": int(time.time() * 1000)}
     events.emit(
         logging.ERROR, events.MESSAGE_BURIED,
         queue=delivery.queue, id=delivery.id, reason=f"unreadable: {one_line(error)}",

@@ -18,13 +18,19 @@ def text(incarnation: int) -> str:
     return f"{incarnation:016x}"
 
 
-def owner() -> str:
-    """Return JSON that tells this process from every other one, now and after its pid was used again."""
-    return json.dumps({"pid": os.getpid(), "started": _started(), **_host()}, separators=(",", ":"))
+def owner(watched_by: int | None = None) -> str:
+    """Return JSON that tells this process from every other one, now and after its pid was used again.
+
+    `watched_by` is the process that gives back what this one holds if it dies.
+    """
+    who: dict[str, object] = {"pid": os.getpid(), "started": _started(os.getpid()), **_host()}
+    if watched_by is not None:
+        who["watcher"] = {"pid": watched_by, "started": _started(watched_by)}
+    return json.dumps(who, separators=(",", ":"))
 
 
 def is_gone(owner_json: bytes | None) -> bool:
-    """Tell whether an owner was a process of this machine and pid namespace, and is no more.
+    """Tell whether an owner was a process of this machine and pid namespace, and neither it nor its watcher is left.
 
     A host name alone never decides that: boot id and namespace do, and the start time where the pid lives on.
     """
@@ -35,7 +41,7 @@ def is_gone(owner_json: bytes | None) -> bool:
             return False
         if not _started(1):  # mounted with hidepid: a process that is not to be seen may well be there
             return False
-        return bool(_started(int(owner["pid"])) != owner["started"])
+        return all(_started(int(each["pid"])) != each["started"] for each in (owner, owner.get("watcher", owner)))
     except (ValueError, KeyError, TypeError):
         return False
 
@@ -49,9 +55,9 @@ def _host() -> dict[str, str]:
     }
 
 
-def _started(pid: int | None = None) -> str:
+def _started(pid: int) -> str:
     """Return when a process started, in clock ticks since boot; empty if it has ended, or there is no /proc."""
-    stat = _read(f"/proc/{'self' if pid is None else pid}/stat")
+    stat = _read(f"/proc/{pid}/stat")
     fields = stat.rpartition(")")[2].split()  # the name before it may hold spaces and brackets
     return fields[19] if fields and fields[0] not in {"Z", "X"} else ""
 

@@ -44,8 +44,8 @@ class Terms:
             self._check_unique(self.unique)
 
     def _check_unique(self, key: str) -> None:
-        if not isinstance(key, str) or not 0 < len(key) <= LONGEST_UNIQUE_KEY:
-            _refuse(f"unique= must be a str of 1 to {LONGEST_UNIQUE_KEY} characters")
+        if not 0 < len(key) <= LONGEST_UNIQUE_KEY:
+            _refuse(f"unique= must have 1 to {LONGEST_UNIQUE_KEY} characters, got {len(key)}")
         if self.delay is not None and _seconds(self.delay) >= _seconds(self.unique_for):
             _refuse("delay= must be shorter than unique_for=: the key would be free again before the message runs")
 

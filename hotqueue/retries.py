@@ -31,7 +31,7 @@ class Reject(HotQueueError):  # noqa: N818 - likewise
 
 def exponential(failures: int) -> float:
     """Return the default delay in seconds after the `failures`-th failure: half fixed, half random, of up to 1 h."""
-    longest = min(LONGEST_S, FIRST_S * 2 ** min(failures - 1, 20))
+    longest = min(LONGEST_S, FIRST_S * 2.0 ** min(failures - 1, 20))
     return longest / 2 + random.uniform(0, longest / 2)  # noqa: S311 - it spreads load
 
 

@@ -46,7 +46,7 @@ def _run(slot: Slot, parent: int, handlers: Sequence[Handler[..., Any]], setting
     signals.for_child(wakeup)
     if not processes.die_with(parent, signal.SIGTERM):
         return CRASHED
-    shown = Shown(slot, ChildTitle(slot.number))
+    shown = Shown(slot, ChildTitle(slot.number), parent)
     shown.idle()
     events.emit(logging.DEBUG, events.CHILD_READY)
     assignments = [handler.queue.assignment(handler) for handler in handlers]
@@ -111,8 +111,9 @@ def _lanes(handlers: Sequence[Handler[..., Any]], progress: Progress, prefetch: 
 class Shown:
     """A consumer's progress on the scoreboard, and in the process title what a person wants to see of it."""
 
-    def __init__(self, slot: Slot, title: ChildTitle) -> None:
+    def __init__(self, slot: Slot, title: ChildTitle, watched_by: int) -> None:
         """The hot methods are the slot's own."""
+        self.watched_by: int | None = watched_by
         self._slot = slot
         self._title = title
         self.registered = slot.registered
