@@ -18,12 +18,13 @@ ROOT = Path(__file__).resolve().parents[2]
 # Modules that stand on one line belong together and may import each other, but never in a circle.
 LIBRARY = [
     "errors keys events identity rota wakeup",
-    "address connection serializers frame trail signing scripts",
-    "envelope",
+    "address connection serializers frame trail signing scripts queue_scripts retries",
+    "envelope stats",
+    "upkeep outbox dead",
     "delivery at_least_once at_most_once",
-    "waiting",
+    "waiting caretaker",
     "execution",
-    "consumer",
+    "consumer own_loop",
     "handler reader",
     "queue",
     "__init__",
