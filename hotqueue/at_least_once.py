@@ -1,14 +1,15 @@
 """At-least-once: to take a message is to own it.
 
-A taken message lies on a list of its consumer's own until it is done, so whoever outlives the consumer can give it
-back. One round trip acknowledges what is done and takes what is next. BLMOVE only waits on an empty queue.
+A taken message lies on a list of its consumer's own until it is done, so whoever outlives the consumer can
+give it back. One round trip acknowledges what is done and takes what is next. BLMOVE only waits on an empty
+queue.
 """
 
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 from hotqueue import events, identity, keys, scripts
 from hotqueue.connection import Connection
@@ -17,17 +18,26 @@ from hotqueue.errors import OutcomeUnknown, Refused
 from hotqueue.upkeep import LEASE_MS
 
 CLAIM_BYTES = 1 << 20
+_CLAIM_TRIES = 2  # of incarnations that somebody else has retired
+
+
+@dataclass(slots=True)
+class Claim:
+    """What this side knows of the frames on its list. The next claim replaces all of it in one step."""
+
+    number: int = 0
+    size: int = 0  # frames
+    done: int = 0  # of them, from the first
+    fate: scripts.Fate = "release"  # of the one after those
+    frame: bytes = b""  # as which it is buried or comes back
 
 
 @dataclass(slots=True)
 class Life:
-    """One incarnation and what this side knows of its claim."""
+    """One incarnation: a connection that is never used again after it failed, and the latest claim."""
 
-    incarnation: int
-    claim: int = 0
-    done: int = 0
-    fate: scripts.Fate = "release"
-    frame: bytes = b""
+    incarnation: int = field(default_factory=identity.new_incarnation)
+    claim: Claim = field(default_factory=Claim)
 
     @property
     def name(self) -> str:
@@ -49,73 +59,75 @@ class AtLeastOnce:
         self._progress = progress
         self._prefetch = prefetch
         self._life: Life | None = None
-        self._past: list[Life] = []  # incarnations whose end Redis may not know of
+        self._past: list[Life] = []  # incarnations whose end Redis may not know of, oldest first
         self._held: deque[Delivery] = deque()
-        self._risk = _Risk(self)
 
     def open(self) -> None:
+        """Have a living incarnation."""
+        if self._life is None:
+            with self._risk():
+                self._begin_life()
+
+    def _begin_life(self) -> None:
         """Register a new incarnation, then retire what came before it, then tell whoever watches.
 
-        In this order a death between any two steps leaves messages only on lists that somebody still knows of:
-        a new incarnation takes nothing before it is published.
+        In this order a death between any two steps leaves messages only on lists that somebody still knows
+        of: a new incarnation takes nothing before it is published.
         """
-        if self._life is not None:
-            return
-        self._connection.close()
         self.client_id = self._connection.client_id()
-        life = Life(identity.new_incarnation())
+        life = Life()
         self._past.append(life)
-        scripts.register(self._connection, self._queue, life.name, LEASE_MS, identity.owner(self._progress.watched_by))
+        owner = identity.owner(self._progress.watched_by)
+        scripts.register(self._connection, self._queue, life.name, LEASE_MS, owner)
         with contextlib.suppress(Refused):  # a full server must still be drained
             self._connection.call("SADD", keys.QUEUES, self._queue)
-        while self._past[0] is not life:
-            self._retire(self._past[0], sweep_ms=LEASE_MS)
-        self._past.clear()
+        self._retire_past(until=life)
         self._life = life
+        self._past.clear()
         self._progress.registered(self._queue, life.incarnation, self.client_id)
-        self._progress.claimed(self._queue, life.claim)
-        scripts.sweep(self._connection, self._queue)
+        self._progress.claimed(self._queue, life.claim.number)
 
     def take(self, queue: str) -> Delivery | None:
         """Return the next message of the claim, or of a new one that acknowledges the old."""
         if self._held and not self._progress.is_fresh(self._queue):
-            self.fail()  # somebody may have taken over what is held: claim anew once Redis answers again
-        return self._held.popleft() if self._held else self._claim(queue, self._prefetch)
-
-    def _claim(self, queue: str, count: int) -> Delivery | None:
-        self.open()
-        life = self._alive()
-        with self._risk:
-            reply = scripts.take(
-                self._connection, queue, life.name, life.claim,
-                done=life.done, count=count, max_bytes=CLAIM_BYTES,
-            )  # fmt: skip
-        if reply is None:
-            self._lost()
-            return self._claim(queue, count)
-        self._renumber(life, reply[0])
-        self._held.extend(Delivery(queue, raw, self, index) for index, raw in enumerate(reply[1:]))
+            self.abandon()  # somebody may have taken over what is held
+        if not self._held:
+            frames = self._claim(self._prefetch)
+            self._held.extend(Delivery(queue, raw, self, index) for index, raw in enumerate(frames))
         return self._held.popleft() if self._held else None
+
+    def flush(self) -> None:
+        """Acknowledge without taking."""
+        if self._life is not None and self._life.claim.done and not self._held:
+            self._claim(0)
 
     def park(self, order: Sequence[str], seconds: float) -> Connection:
         """Start one BLMOVE. It cannot be fenced: what it moves too late is found when this life is swept."""
-        self.open()
-        source, own = keys.key_for_name(self._queue), keys.inflight(self._queue, self._alive().name)
-        with self._risk:
+        del order  # of one queue
+        self.flush()  # its reply has no claim number, so its place must be the first
+        life = self._empty_handed()
+        source, own = keys.key_for_name(self._queue), keys.inflight(self._queue, life.name)
+        with self._risk():
             self._connection.send("BLMOVE", source, own, "LEFT", "RIGHT", seconds)
         return self._connection
 
     def collect(self) -> Delivery | None:
         """Read the reply of the BLMOVE."""
-        with self._risk:
+        life = self._alive()
+        with self._risk():
             raw = self._connection.read()
-        return None if raw is None else Delivery(self._queue, raw, self)
+        if raw is None:
+            return None
+        life.claim.size = 1
+        return Delivery(self._queue, raw, self)
 
     def abandon(self) -> None:
-        """Leave this life: its list may get a message that nobody has seen."""
-        with self._risk:
-            msg = f"no reply from Redis at {self._connection.address} to a wait on queue {self._queue!r}"
-            raise OutcomeUnknown(msg)
+        """End this life, to be retired by the next: Redis and this side may differ."""
+        self._connection.close()
+        self._held.clear()
+        if self._life is not None:
+            self._past.append(self._life)
+            self._life = None
 
     def begin(self, delivery: Delivery) -> None:
         """Publish which one runs, so that a crash is counted against it and no other."""
@@ -123,59 +135,106 @@ class AtLeastOnce:
 
     def ack(self, delivery: Delivery) -> None:
         """Count it as done."""
-        self._alive().done = delivery.index + 1
+        self._alive().claim.done = delivery.index + 1
         self._progress.finished(self._queue, delivery.index)
 
     def bury(self, delivery: Delivery, frame: bytes) -> None:
         """Bury it under the claim number; a failure is made good by the script that retires this life."""
         life = self._fated(delivery, "bury", frame)
-        with self._risk:
-            claim = scripts.bury(self._connection, self._queue, life.name, life.claim, life.done, frame)
-        self._settled(life, claim)
+        with self._risk():
+            number = scripts.bury(
+                self._connection, self._queue, life.name, life.claim.number, done=delivery.index, frame=frame
+            )
+        self._settled(life, number)
 
     def retry(self, delivery: Delivery, frame: bytes, delay_s: float) -> None:
-        """Put it aside under the claim number; made good like `bury`, but then it comes back at once."""
+        """Put it aside under the claim number. If that fails it comes back at once, but as `frame`."""
         life = self._fated(delivery, "replace", frame)
-        with self._risk:
-            claim = scripts.retry(
-                self._connection, self._queue, life.name, life.claim, life.done, frame, int(delay_s * 1000)
-            )
-        self._settled(life, claim)
+        with self._risk():
+            number = scripts.retry(
+                self._connection, self._queue, life.name, life.claim.number,
+                done=delivery.index, frame=frame, delay_ms=int(delay_s * 1000),
+            )  # fmt: skip
+        self._settled(life, number)
 
     def give_back(self) -> None:
-        """Retire: everything after the done ones goes back to the head."""
+        """Retire: what was taken and not done goes back. The next use begins a new life."""
         self._held.clear()
         if self._life is not None:
-            life = self._life
-            with self._risk:
-                self._retire(life, sweep_ms=None)
+            with self._risk():
+                self._retire(self._life, sweep_ms=None)
             self._life = None
             self._progress.registered(self._queue, 0, 0)
 
     def _fated(self, delivery: Delivery, fate: scripts.Fate, frame: bytes) -> Life:
         life = self._alive()
-        life.done, life.fate, life.frame = delivery.index, fate, frame
+        life.claim.done, life.claim.fate, life.claim.frame = delivery.index, fate, frame
         return life
 
-    def _settled(self, life: Life, claim: int | None) -> None:
-        if claim is None:
-            self._lost()
+    def _settled(self, life: Life, number: int | None) -> None:
+        if number is None:
+            self._lost(life)
             return
         for place, held in enumerate(self._held):
             held.index = place
-        self._renumber(life, claim)
-
-    def flush(self) -> None:
-        """Acknowledge without taking."""
-        if self._life is not None and self._life.done and not self._held:
-            self._claim(self._queue, 0)
+        self._begin_claim(life, Claim(number, len(self._held)))
 
     def close(self) -> None:
         """Retire. If no reply is missing no command can be under way, and nothing has to be swept later."""
-        self.give_back()
-        while self._past:
-            self._retire(self._past[0], sweep_ms=LEASE_MS)
-        self._connection.close()
+        if self._connection.reply_due:
+            self.abandon()
+        self._held.clear()
+        try:
+            if self._past or self._life is not None:
+                self._connection.open()
+            self._retire_past(until=None)
+            if self._life is not None:
+                self._retire(self._life, sweep_ms=None)
+                self._life = None
+            self._progress.registered(self._queue, 0, 0)
+        finally:
+            self._connection.close()
+
+    @contextlib.contextmanager
+    def _risk(self) -> Iterator[None]:
+        """End this life if the block fails, unless Redis refused and is there: then nothing happened."""
+        try:
+            yield
+        except Refused:
+            if not self._connection.is_open:
+                self.abandon()
+            raise
+        except BaseException:
+            self.abandon()
+            raise
+
+    def _claim(self, count: int) -> list[bytes]:
+        """Acknowledge what is done and claim up to `count` messages."""
+        for _ in range(_CLAIM_TRIES):
+            life = self._empty_handed()
+            with self._risk():
+                reply = scripts.take(
+                    self._connection, self._queue, life.name, life.claim.number,
+                    done=life.claim.done, count=count, max_bytes=CLAIM_BYTES,
+                )  # fmt: skip
+            if reply is not None:
+                self._begin_claim(life, Claim(reply[0], len(reply) - 1))
+                return reply[1:]
+            self._lost(life)
+        msg = f"Redis at {self._connection.address} forgets who consumes queue {self._queue!r}"
+        raise OutcomeUnknown(msg)
+
+    def _empty_handed(self) -> Life:
+        """Return a life of whose claim everything is settled: the places of the next one begin where it ends.
+
+        What was dropped before it was settled would be taken for done; so it goes back with its life instead.
+        """
+        self.open()
+        life = self._alive()
+        if life.claim.done < life.claim.size:
+            self.abandon()
+            self.open()
+        return self._alive()
 
     def _alive(self) -> Life:
         if self._life is None:
@@ -183,43 +242,27 @@ class AtLeastOnce:
             raise OutcomeUnknown(msg)
         return self._life
 
-    def _renumber(self, life: Life, claim: int) -> None:
-        life.claim, life.done, life.fate, life.frame = claim, 0, "release", b""
-        self._progress.claimed(self._queue, claim)
+    def _begin_claim(self, life: Life, claim: Claim) -> None:
+        life.claim = claim
+        self._progress.claimed(self._queue, claim.number)
+
+    def _lost(self, life: Life) -> None:
+        """Somebody else retired this life and gave its messages back, or Redis has forgotten it."""
+        events.emit(logging.WARNING, events.CLAIM_LOST, queue=self._queue, incarnation=life.name)
+        self.abandon()
+
+    def _retire_past(self, until: Life | None) -> None:
+        """Retire past lives. A command of theirs may be under way, so their lists are swept later."""
+        while self._past and self._past[0] is not until:
+            self._retire(self._past[0], sweep_ms=LEASE_MS)
+            del self._past[0]
 
     def _retire(self, life: Life, sweep_ms: int | None) -> None:
+        claim = life.claim
         scripts.retire(
-            self._connection, self._queue, life.name, life.claim,
-            done=life.done, fate=life.fate, frame=life.frame, sweep_ms=sweep_ms,
+            self._connection, self._queue, life.name, claim.number,
+            done=claim.done,
+            fate=claim.fate,
+            frame=claim.frame,
+            sweep_ms=sweep_ms,
         )  # fmt: skip
-        if life in self._past:
-            self._past.remove(life)
-
-    def _lost(self) -> None:
-        """Somebody else retired this life and gave its messages back: forget it and begin a new one."""
-        events.emit(logging.WARNING, events.CLAIM_LOST, queue=self._queue, incarnation=self._alive().name)
-        self._life = None
-        self._held.clear()
-
-    def fail(self) -> None:
-        """After any error Redis and this side may differ: end this life, to be retired by the next."""
-        if self._life is not None:
-            self._past.append(self._life)
-        self._life = None
-        self._held.clear()
-
-
-class _Risk:
-    """Ends the lane's life if the block fails; a class because it stands on the path of every message."""
-
-    __slots__ = ("_lane",)
-
-    def __init__(self, lane: AtLeastOnce) -> None:
-        self._lane = lane
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
-        if error is not None:
-            self._lane.fail()

@@ -1,11 +1,11 @@
-"""At-most-once, as HotQueue has always been: BLPOP hands out a message, and it is gone if its consumer dies."""
+"""At-most-once, as HotQueue has always been: what BLPOP hands out is gone if its consumer dies."""
 
 from collections.abc import Sequence
 
 from hotqueue import keys, scripts
 from hotqueue.connection import Connection
 from hotqueue.delivery import Delivery, Progress
-from hotqueue.errors import OutcomeUnknown
+from hotqueue.errors import NotSent, Refused
 
 
 class AtMostOnce:
@@ -44,15 +44,13 @@ class AtMostOnce:
         return self._connection
 
     def collect(self) -> Delivery | None:
-        """Read the reply of the BLPOP. If it is lost, so may be one message: that is what at-most-once means."""
+        """Read the reply of the BLPOP. If it is lost, so may be one message: that is at-most-once."""
         reply = self._connection.read()
         return None if reply is None else self._received(self._names[reply[0]], reply[1])
 
     def abandon(self) -> None:
         """Close the connection; a message popped for it is lost."""
         self._connection.close()
-        msg = f"no reply from Redis at {self._connection.address}: a message popped for it would be lost"
-        raise OutcomeUnknown(msg)
 
     def begin(self, delivery: Delivery) -> None:
         """From here on it is not given back."""
@@ -78,16 +76,36 @@ class AtMostOnce:
 
     def close(self) -> None:
         """Give back what was not begun, and leave."""
-        self.give_back()
-        self._connection.close()
+        try:
+            self.give_back()
+        finally:
+            self._connection.close()
 
     def give_back(self) -> None:
-        """Push back to the head what was popped and not begun, the last one first."""
+        """Push back to the head what was popped and not begun, the last one first; bury what is unburied.
+
+        Raises NotSent, and what could not be pushed is kept; or OutcomeUnknown, and one message may be lost,
+        because if it was pushed again it could be there twice.
+        """
+        if self._connection.reply_due:
+            self.abandon()
         if self._unbegun or self._unburied:
             self.open()
         while self._unbegun:
             delivery = self._unbegun.pop()
+            try:
+                self._push_back(delivery)
+            except NotSent:
+                self._unbegun.append(delivery)
+                raise
+
+    def _push_back(self, delivery: Delivery) -> None:
+        try:
             self._connection.call("LPUSH", keys.key_for_name(delivery.queue), delivery.raw)
+        except Refused as refused:
+            if refused.code != "OOM":
+                raise
+            scripts.give_back(self._connection, delivery.queue, delivery.raw)
 
     def _received(self, queue: str, raw: bytes) -> Delivery:
         delivery = Delivery(queue, raw, self)

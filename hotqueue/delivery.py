@@ -39,8 +39,8 @@ class Delivery:
 class Lane(Protocol):
     """How messages of some queues come in and are settled; the consumer knows only this.
 
-    All methods but `begin` and `ack` raise NotSent, Refused or OutcomeUnknown. The lane remembers what it could
-    not tell Redis, and tells it first when it is opened again.
+    What talks to Redis raises NotSent, Refused or OutcomeUnknown. The lane remembers what it could not tell
+    Redis, and tells it first when it is opened again.
     """
 
     queues: Sequence[str]
@@ -60,7 +60,7 @@ class Lane(Protocol):
         """Read what the wait brought. To be called once for each `park`."""
 
     def abandon(self) -> None:
-        """Give up a wait whose reply does not come. Raises OutcomeUnknown."""
+        """Give up what was sent and not answered: close the connection, until the lane is opened again."""
 
     def begin(self, delivery: Delivery) -> None:
         """Say that the handler is about to be called."""
@@ -93,7 +93,7 @@ class Progress(Protocol):
         """Every queue is empty, and the wait for the next message begins."""
 
     def running(self, delivery: Delivery, handler: str) -> None:
-        """This message is about to be given to `handler`."""
+        """`handler` is about to be given this message."""
 
     def is_paused(self, queue: str) -> bool:
         """Tell whether nothing of `queue` may be started now."""
@@ -102,7 +102,7 @@ class Progress(Protocol):
         """Tell whether the lease on `queue` was renewed lately, so that what was claimed is still ours."""
 
     def registered(self, queue: str, incarnation: int, client_id: int) -> None:
-        """A new incarnation serves `queue`, through the connection `client_id`; incarnation 0: none any more."""
+        """A new incarnation serves `queue` through the connection `client_id`; 0: none does any more."""
 
     def claimed(self, queue: str, claim: int) -> None:
         """The claim number is now `claim`, with nothing of it started."""

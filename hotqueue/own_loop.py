@@ -10,7 +10,7 @@ from hotqueue.caretaker import Caretaker
 from hotqueue.delivery import Delivery, Lane
 from hotqueue.envelope import Envelope, noted
 from hotqueue.errors import BadMessage, ConfigurationError
-from hotqueue.execution import bury_unreadable, fill
+from hotqueue.execution import bury_unreadable, describe
 from hotqueue.waiting import Waiter
 from hotqueue.wakeup import Wakeup, listening
 
@@ -75,7 +75,7 @@ def deliveries(
     with contextlib.closing(Wakeup()) as wakeup, caretaker.caring(), contextlib.closing(lane):
         while (delivery := _next(queue, lane, wakeup, timeout_s)) is not None:
             try:
-                fill(delivery, opened := envelope().read(delivery.raw))
+                describe(delivery, opened := envelope().read(delivery.raw))
                 message = envelope().decode(opened)
             except BadMessage as error:
                 lane.begin(delivery)

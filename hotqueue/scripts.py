@@ -13,11 +13,17 @@ NO_CLAIM = -1  # the claim of whoever knows none: matches nothing in Redis
 RELEASE_FRAMES = 500
 RELEASE_BYTES = 1 << 20
 
+_NO_CLAIM = -1
+
 Fate = Literal["release", "replace", "bury"]
 
-# Answers that Redis gives before it runs a script. After any other error part of it may have been done.
-_NOT_RUN = {"NOSCRIPT", "NOPERM", "NOAUTH", "WRONGPASS", "LOADING", "READONLY", "OOM", "MISCONF", "MASTERDOWN",
-            "BUSY", "CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK", "NOREPLICAS"}  # fmt: skip
+# Answers that Redis gives before it runs a script, or from inside of one: those say where. After an error
+# from inside, and after any other, a part may have been done.
+_NOT_RUN = {
+    "NOSCRIPT", "NOPERM", "NOAUTH", "WRONGPASS", "LOADING", "READONLY", "OOM", "MISCONF", "MASTERDOWN",
+    "BUSY", "CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK", "NOREPLICAS",
+}  # fmt: skip
+_INSIDE = "@user_script"
 
 
 class Script:
@@ -38,7 +44,7 @@ class Script:
                     raise
                 return connection.call("EVAL", self._source, len(names), *names, *args)
         except Refused as refused:
-            if refused.code in _NOT_RUN:
+            if refused.code in _NOT_RUN and _INSIDE not in str(refused):
                 raise
             msg = f"a script failed and may have done a part: {refused}"
             raise OutcomeUnknown(msg) from refused
@@ -49,37 +55,56 @@ _take = Script("take")
 _bury = Script("bury")
 _retry = Script("retry")
 _bury_popped = Script("bury_popped")
+_give_back = Script("give_back")
 _renew = Script("renew")
 _retire = Script("retire")
 _due_sweeps = Script("due_sweeps")
 
 
-def register(connection: Connection, queue: str, incarnation: str, lease_ms: int, owner: str) -> int:
-    """Enter a new incarnation; return the number of its first claim."""
-    names = [keys.consumers(queue), keys.claims(queue), keys.owners(queue)]
-    return int(_register(connection, names, incarnation, lease_ms, owner))
+def register(connection: Connection, queue: str, incarnation: str, lease_ms: int, owner: str) -> None:
+    """Enter a new incarnation. Its first claim is number 0."""
+    names = [keys.consumers(queue), keys.claims(queue), keys.owners(queue), keys.retired(queue)]
+    _register(connection, names, incarnation, lease_ms, owner)
 
 
 def take(
     connection: Connection, queue: str, incarnation: str, claim: int, *, done: int, count: int, max_bytes: int
 ) -> list[Any] | None:
-    """Acknowledge `done` and claim up to `count`; return [next claim, frame, …], None for a retired incarnation."""
+    """Acknowledge `done` and claim up to `count`.
+
+    Returns [next claim, frame, …], or None for a retired incarnation.
+    """
     names = [keys.key_for_name(queue), keys.inflight(queue, incarnation), keys.claims(queue)]
     reply: list[Any] | None = _take(connection, names, incarnation, claim, done, count, max_bytes)
     return reply
 
 
-def bury(connection: Connection, queue: str, incarnation: str, claim: int, done: int, frame: bytes) -> int | None:
-    """Acknowledge `done` and bury the frame after it; return the next claim, None for a retired incarnation."""
+def bury(
+    connection: Connection, queue: str, incarnation: str, claim: int, *, done: int, frame: bytes
+) -> int | None:
+    """Acknowledge `done` and bury the one after it as `frame`.
+
+    Returns the next claim, or None for a retired incarnation.
+    """
     names = [keys.inflight(queue, incarnation), keys.claims(queue), keys.dead(queue)]
     reply: int | None = _bury(connection, names, incarnation, claim, done, frame)
     return reply
 
 
 def retry(
-    connection: Connection, queue: str, incarnation: str, claim: int, done: int, frame: bytes, delay_ms: int
+    connection: Connection,
+    queue: str,
+    incarnation: str,
+    claim: int,
+    *,
+    done: int,
+    frame: bytes,
+    delay_ms: int,
 ) -> int | None:
-    """Acknowledge `done` and put the frame after it aside; return the next claim, None for a retired incarnation."""
+    """Acknowledge `done` and put the one after it aside as `frame`.
+
+    Return the next claim, None for a retired incarnation.
+    """
     names = [keys.inflight(queue, incarnation), keys.claims(queue), keys.delayed(queue)]
     reply: int | None = _retry(connection, names, incarnation, claim, done, frame, delay_ms)
     return reply
@@ -88,6 +113,11 @@ def retry(
 def bury_popped(connection: Connection, queue: str, frame: bytes) -> None:
     """Bury a frame that was popped and is on no list any more."""
     _bury_popped(connection, [keys.dead(queue)], frame)
+
+
+def give_back(connection: Connection, queue: str, frame: bytes) -> None:
+    """Put a frame that was popped back to the head of the queue."""
+    _give_back(connection, [keys.key_for_name(queue)], frame)
 
 
 def renew(connection: Connection, queue: str, lease_ms: int, incarnations: list[str]) -> list[str]:
@@ -117,22 +147,22 @@ def retire(
 ) -> Retired:
     """End an incarnation, releasing what it held to the head of the queue, in as many calls as that takes.
 
-    `sweep_ms` is when its list is looked at once more, because a command of it may still arrive; None if none can.
+    `sweep_ms` is when its list is looked at once more, as a command of it may still arrive; None if none can.
+    To do it again after a failure does no harm.
     """
     names = [
-        keys.key_for_name(queue), keys.inflight(queue, incarnation), keys.consumers(queue), keys.claims(queue),
-        keys.owners(queue), keys.retired(queue), keys.dead(queue),
+        keys.key_for_name(queue), keys.inflight(queue, incarnation), keys.consumers(queue),
+        keys.claims(queue), keys.owners(queue), keys.retired(queue), keys.dead(queue),
     ]  # fmt: skip
-    sweep = "" if sweep_ms is None else sweep_ms
-    limits = (RELEASE_FRAMES, RELEASE_BYTES)
-    believed, released, left = _retire(connection, names, incarnation, claim, done, fate, frame, sweep, *limits)
+    limits = ("" if sweep_ms is None else sweep_ms, RELEASE_FRAMES, RELEASE_BYTES)
+    believed, released, left = _retire(connection, names, incarnation, claim, done, fate, frame, *limits)
     while left:
-        _, more, left = _retire(connection, names, incarnation, -1, 0, "release", b"", sweep, *limits)
+        _, more, left = _retire(connection, names, incarnation, _NO_CLAIM, 0, "release", b"", *limits)
         released += more
     return Retired(bool(believed), released)
 
 
 def sweep(connection: Connection, queue: str) -> int:
-    """Look once more at the lists of retired incarnations that are due; return how many frames were released."""
+    """Look once more at the lists of retired incarnations that are due; return how many frames went back."""
     due = _due_sweeps(connection, [keys.retired(queue)])
-    return sum(retire(connection, queue, name.decode(), -1).released for name in due)
+    return sum(retire(connection, queue, name.decode(), _NO_CLAIM).released for name in due)

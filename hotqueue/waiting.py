@@ -1,20 +1,23 @@
 """Waiting on several lanes and on a wake-up at once, without losing what they bring.
 
-Every lane parks one blocking command on its own connection. When one of them has brought something, or somebody says
-stop, the others are unblocked from another connection until each reply has been read: a reply left unread could
-be a message.
+Every lane parks one blocking command on its own connection. When one of them has brought something, or
+somebody says stop, the others are unblocked from another connection until each reply has been read: a reply
+left unread could be a message.
 """
 
+import contextlib
 import select
 import time
 from collections.abc import Sequence
 
-from hotqueue.connection import CONSUMER_TIMEOUT_S, Connection
+from hotqueue.address import Address
+from hotqueue.connection import Connection
 from hotqueue.delivery import Delivery, Lane
 from hotqueue.errors import NotSent, OutcomeUnknown
 from hotqueue.wakeup import Wakeup
 
 LONGEST_S = 60.0  # of one park; a half-open connection is noticed by then
+SHORTEST_S = 0.001  # before version 7 Redis takes less for 0, which is for ever
 REPLY_MARGIN_S = 5.0
 UNBLOCK_EVERY_S = 0.02  # an unblock that comes before the command does nothing, so it is repeated
 UNBLOCK_FOR_S = 2.0
@@ -30,33 +33,30 @@ class Waiter:
         """`wakeup` ends a wait early once its flag is set."""
         self._wakeup = wakeup
         self._controls: list[Connection] = []
-        self._failure: NotSent | OutcomeUnknown | None = None
+        self._failures: list[NotSent | OutcomeUnknown] = []
 
     def wait(self, lanes: Sequence[Lane], order: Sequence[str], seconds: float) -> list[Delivery]:
         """Wait `seconds` at most; return what came, which may be one message of each lane.
 
         Raises what a lane raised if nothing came; otherwise that lane says it again when it is used next.
         """
-        self._failure = None
+        self._failures.clear()
         brought: list[Delivery] = []
         for lane in lanes:
             lane.open()
-        seconds = min(seconds, LONGEST_S if all(lane.client_id for lane in lanes) else SHORT_S)
+        longest = LONGEST_S if all(lane.client_id for lane in lanes) else SHORT_S
+        seconds = max(SHORTEST_S, min(seconds, longest))
         parked = self._park(lanes, order, seconds)
-        if self._failure is None:
-            self._collect(parked, brought, seconds + REPLY_MARGIN_S)
+        if not self._failures:
+            self._collect(parked, brought, seconds + REPLY_MARGIN_S, until_woken=True)
         self._cancel(parked, brought)
-        if self._failure is not None and not brought:
-            raise self._failure
+        if self._failures and not brought:
+            raise self._failures[0]
         return brought
 
     def pause(self, seconds: float) -> None:
         """Wait for the wake-up alone."""
-        self._wakeup.drain()
-        if not self._wakeup.is_set:
-            poll = select.poll()
-            poll.register(self._wakeup, select.POLLIN)
-            poll.poll(seconds * 1000)
+        self._collect({}, [], seconds, until_woken=True)
 
     def close(self) -> None:
         """Close the connections that unblocked others."""
@@ -69,67 +69,60 @@ class Waiter:
             try:
                 connection = lane.park(order, seconds)
             except (NotSent, OutcomeUnknown) as error:
-                self._failure = error
+                self._failures.append(error)
                 break
             parked[connection.fileno()] = (lane, connection)
         return parked
 
-    def _collect(self, parked: _Parked, brought: list[Delivery], seconds: float) -> None:
-        """Read replies as they come, until there was one, the flag is set, or the time is over."""
+    def _collect(
+        self, parked: _Parked, brought: list[Delivery], seconds: float, *, until_woken: bool = False
+    ) -> None:
+        """Read replies as they come, until there was one, somebody says stop, or the time is over."""
         poll = select.poll()
         for descriptor in parked:
             poll.register(descriptor, select.POLLIN)
-        self._wakeup.drain()
-        cancelling = self._wakeup.is_set
-        if not cancelling:
+        if until_woken:
             poll.register(self._wakeup, select.POLLIN)
-        end = time.monotonic() + (min(seconds, UNBLOCK_EVERY_S) if cancelling else seconds)
-        while parked and (left := end - time.monotonic()) > 0:
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            if until_woken and self._is_stopped():
+                return
             ready = [descriptor for descriptor, _ in poll.poll(left * 1000) if descriptor in parked]
             for descriptor in ready:
                 self._receive(parked.pop(descriptor)[0], brought)
-            if ready or self._wakeup.is_set:
+            if ready:
                 return
-            self._wakeup.drain()
+
+    def _is_stopped(self) -> bool:
+        self._wakeup.drain()  # before the look: who sets the flag after it wakes the poll
+        return self._wakeup.is_set
 
     def _receive(self, lane: Lane, brought: list[Delivery]) -> None:
         try:
             delivery = lane.collect()
         except (NotSent, OutcomeUnknown) as error:
-            self._failure = error
+            self._failures.append(error)
             return
         if delivery is not None:
             brought.append(delivery)
 
     def _cancel(self, parked: _Parked, brought: list[Delivery]) -> None:
+        """Have the other waits end, until each reply was read or there is no hope of it any more."""
         end = time.monotonic() + UNBLOCK_FOR_S
-        while parked:
-            if time.monotonic() > end or not self._unblock(parked):
-                self._abandon(parked)
-                return
-            self._collect(parked, brought, UNBLOCK_EVERY_S)
-
-    def _unblock(self, parked: _Parked) -> bool:
-        """Ask the server to end these waits, where it allows that; False if it cannot be asked."""
-        try:
+        while parked and time.monotonic() < end:
             for lane, connection in parked.values():
                 if lane.client_id:
-                    self._control(connection).call("CLIENT", "UNBLOCK", lane.client_id)
-        except (NotSent, OutcomeUnknown):
-            return False
-        return True
+                    self._unblock(lane.client_id, connection.address)
+            self._collect(parked, brought, UNBLOCK_EVERY_S)
+        for lane, connection in parked.values():
+            lane.abandon()
+            msg = f"no reply from Redis at {connection.address} to a wait on {', '.join(lane.queues)}"
+            self._failures.append(OutcomeUnknown(msg))
 
-    def _control(self, parked: Connection) -> Connection:
-        for control in self._controls:
-            if control.address == parked.address:
-                return control
-        self._controls.append(Connection(parked.address, CONSUMER_TIMEOUT_S))
-        return self._controls[-1]
-
-    def _abandon(self, parked: _Parked) -> None:
-        for lane, _ in parked.values():
-            try:
-                lane.abandon()
-            except OutcomeUnknown as error:
-                self._failure = error
-        parked.clear()
+    def _unblock(self, client_id: int, address: Address) -> None:
+        control = next((known for known in self._controls if known.address == address), None)
+        if control is None:
+            self._controls.append(control := Connection(address, UNBLOCK_FOR_S))
+        with contextlib.suppress(NotSent, OutcomeUnknown):  # it is tried again as long as there is time
+            control.open()
+            control.call("CLIENT", "UNBLOCK", client_id)

@@ -15,12 +15,13 @@ class Forced(KeyboardInterrupt):
 class Wakeup:
     """A flag with a pipe behind it: `set` is safe in signal handlers and threads, `fileno` can be polled.
 
-    The pipe also wakes for signals that set nothing, so ask `is_set` after each wake and `drain` before each wait.
+    The pipe also wakes for signals that set nothing: ask `is_set` after each wake, `drain` before each wait.
     """
 
     def __init__(self) -> None:
         """Open the pipe; both ends are closed on exec and never block."""
         self.is_set = False
+        self.is_interruptible = False
         self._read, self._write = os.pipe()
         os.set_blocking(self._read, False)
         os.set_blocking(self._write, False)
@@ -35,6 +36,19 @@ class Wakeup:
         with contextlib.suppress(OSError):  # a full pipe wakes just as well
             os.write(self._write, b"\0")
 
+    @contextlib.contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Let a second Ctrl-C raise `Forced` in the block: it runs a handler, which may take for ever.
+
+        Everything else comes to an end by itself, and an exception in the middle of it could tear a message
+        off between two places.
+        """
+        self.is_interruptible = True
+        try:
+            yield
+        finally:
+            self.is_interruptible = False
+
     def fileno(self) -> int:
         """Return the end to poll for reading."""
         return self._read
@@ -46,9 +60,10 @@ class Wakeup:
                 pass
 
     def close(self) -> None:
-        """Close the pipe."""
-        os.close(self._read)
-        os.close(self._write)
+        """Close the pipe. A `set` that comes later writes into nothing, not into who has its number then."""
+        read, write, self._write = self._read, self._write, -1
+        os.close(read)
+        os.close(write)
 
     def on_signals(self) -> int:
         """Make every signal with a Python handler wake this pipe as well; return what did so before.
@@ -63,7 +78,7 @@ class Wakeup:
 def listening(wakeup: Wakeup, signals: Iterable[signal.Signals]) -> Iterator[None]:
     """Record `signals` in `wakeup` for the time of the block, then put back the handlers that were there.
 
-    A second SIGINT raises `Forced`. Outside the main thread this
+    A second SIGINT raises `Forced` where the wake-up is interruptible. Outside the main thread this
     does nothing: only the main thread receives signals in Python.
     """
     if threading.current_thread() is not threading.main_thread():
@@ -71,7 +86,7 @@ def listening(wakeup: Wakeup, signals: Iterable[signal.Signals]) -> Iterator[Non
         return
 
     def record(number: int, _frame: FrameType | None) -> None:
-        if wakeup.is_set and number == signal.SIGINT:
+        if wakeup.is_set and wakeup.is_interruptible and number == signal.SIGINT:
             raise Forced
         wakeup.set()
 
@@ -82,4 +97,5 @@ def listening(wakeup: Wakeup, signals: Iterable[signal.Signals]) -> Iterator[Non
     finally:
         signal.set_wakeup_fd(descriptor)
         for number, handler in before.items():
-            signal.signal(number, handler)
+            # None: it was not made in Python, and cannot be put back from here.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

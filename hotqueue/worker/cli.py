@@ -177,6 +177,7 @@ def _run(settings: Settings, directory: str | None) -> ExitCode:
         if server is not None:
             server.stop(SERVER_GRACE_S)
             events.emit(logging.INFO, events.SERVER_STOPPED, port=server.port)
+    signals.ignore()
     return code if supervisor.problem is None else _complain(supervisor.problem, code)
 
 

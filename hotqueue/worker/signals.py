@@ -80,6 +80,12 @@ def raised() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def ignore() -> None:
+    """Let none that comes from now on spoil the exit code: an interpreter on its way out has no handlers."""
+    for number in _STOPS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _unblock() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _BLOCKED)
 

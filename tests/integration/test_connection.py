@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -221,33 +221,54 @@ def test_one_connection_serves_all_calls_of_one_thread(server: LiveServer, redis
     assert server.info["total_connections_received"] == before + 1
 
 
-def test_a_reply_that_nobody_read_is_never_given_to_the_next_call(queue: HotQueue, proxy: Proxy) -> None:
-    class Alarm(Exception):
-        pass
+class Alarm(Exception):
+    """What a signal handler of the application raises."""
+
+
+@pytest.fixture
+def alarm() -> Iterator[Callable[[Callable[[], object]], None]]:
+    """Raise Alarm in the main thread, whatever it is doing, once a condition is true."""
 
     def sound(*_: object) -> None:
         raise Alarm
 
-    queue.enqueue("lost with its interrupted call")
+    def once(condition: Callable[[], object]) -> None:
+        def watch() -> None:
+            wait_until(condition)
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+        threads.append(threading.Thread(target=watch))
+        threads[0].start()
+
+    threads: list[threading.Thread] = []
     before = signal.signal(signal.SIGUSR1, sound)
-    try:
-        proxy.harm("freeze", on=b"LPOP")
-        asked = threading.Thread(
-            target=lambda: (
-                wait_until(lambda: b"LPOP" in proxy.requests),
-                os.kill(os.getpid(), signal.SIGUSR1),
-            )
-        )
-        proxy.requests = b""
-        asked.start()
-        with pytest.raises(Alarm):
-            queue.dequeue()
-        asked.join()
-    finally:
-        signal.signal(signal.SIGUSR1, before)
+    yield once
+    threads[0].join()
+    signal.signal(signal.SIGUSR1, before)
+
+
+def test_the_reply_to_an_interrupted_call_is_not_given_to_the_next(
+    queue: HotQueue, proxy: Proxy, alarm: Callable[[Callable[[], object]], None]
+) -> None:
+    queue.enqueue("may be lost")
+    proxy.requests = b""
+    proxy.harm("freeze", on=b"LPOP")
+    alarm(lambda: b"LPOP" in proxy.requests)
+    with pytest.raises(Alarm):
+        queue.dequeue()
     proxy.thaw()
     assert len(queue) in {0, 1}
     queue.clear()
+    queue.enqueue("next")
+    assert queue.dequeue() == "next"
+
+
+def test_an_interrupted_wait_does_not_go_on_behind_the_next_call(
+    queue: HotQueue, server: LiveServer, alarm: Callable[[Callable[[], object]], None]
+) -> None:
+    alarm(lambda: server.admin.info("clients")["blocked_clients"])
+    with pytest.raises(Alarm):
+        queue.dequeue(block=True)
     queue.enqueue("next")
     assert queue.dequeue() == "next"
 
