@@ -74,6 +74,7 @@ class AtLeastOnce:
         In this order a death between any two steps leaves messages only on lists that somebody still knows
         of: a new incarnation takes nothing before it is published.
         """
+        self._connection.close()
         self.client_id = self._connection.client_id()
         life = Life()
         self._past.append(life)
@@ -112,10 +113,14 @@ class AtLeastOnce:
         return self._connection
 
     def collect(self) -> Delivery | None:
-        """Read the reply of the BLMOVE."""
+        """Read the reply of the BLMOVE. A refusal does not end this life: a full server refuses every one."""
         life = self._alive()
-        with self._risk():
+        try:
             raw = self._connection.read()
+        except BaseException:
+            if self._connection.reply_due or not self._connection.is_open:
+                self.abandon()
+            raise
         if raw is None:
             return None
         life.claim.size = 1
@@ -123,11 +128,11 @@ class AtLeastOnce:
 
     def abandon(self) -> None:
         """End this life, to be retired by the next: Redis and this side may differ."""
-        self._connection.close()
-        self._held.clear()
         if self._life is not None:
             self._past.append(self._life)
             self._life = None
+        self._held.clear()
+        self._connection.close()
 
     def begin(self, delivery: Delivery) -> None:
         """Publish which one runs, so that a crash is counted against it and no other."""
@@ -197,13 +202,9 @@ class AtLeastOnce:
 
     @contextlib.contextmanager
     def _risk(self) -> Iterator[None]:
-        """End this life if the block fails, unless Redis refused and is there: then nothing happened."""
+        """End this life if the block fails."""
         try:
             yield
-        except Refused:
-            if not self._connection.is_open:
-                self.abandon()
-            raise
         except BaseException:
             self.abandon()
             raise

@@ -22,9 +22,9 @@ from hotqueue.wakeup import Wakeup, listening
 class Reader:
     """One call of `dequeue` or `consume`, to be used in a `with`.
 
-    What was received and not begun goes back to the head of the queue at the end: whatever interrupts the
-    caller before it has the message, nothing is lost. Only without `block` a Ctrl-C in the middle of a round
-    trip can lose one.
+    What was received and not begun goes back to the head of the queue at the end, whatever interrupts the
+    caller before it has the message. Only an exception out of a signal handler while a reply is being read
+    can lose one; with `block`, Ctrl-C is none.
     """
 
     def __init__(

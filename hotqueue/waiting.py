@@ -47,9 +47,11 @@ class Waiter:
         longest = LONGEST_S if all(lane.client_id for lane in lanes) else SHORT_S
         seconds = max(SHORTEST_S, min(seconds, longest))
         parked = self._park(lanes, order, seconds)
-        if not self._failures:
-            self._collect(parked, brought, seconds + REPLY_MARGIN_S, until_woken=True)
-        self._cancel(parked, brought)
+        try:
+            if not self._failures:
+                self._collect(parked, brought, seconds + REPLY_MARGIN_S, until_woken=True)
+        finally:  # also when a signal handler of the application raises: what came is in the lanes then
+            self._cancel(parked, brought)
         if self._failures and not brought:
             raise self._failures[0]
         return brought

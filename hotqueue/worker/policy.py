@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+CGROUP = Path("/sys/fs/cgroup")
 MOST_BY_DEFAULT = 8
 RESPAWN_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 BOOT_ROUNDS = 3  # of deaths before any child became ready, until the worker gives up
@@ -46,7 +47,9 @@ class Death:
 def how_it_ended(status: int) -> str:
     """Say in words what a wait status means."""
     if os.WIFSIGNALED(status):
-        return signal.Signals(os.WTERMSIG(status)).name
+        number = os.WTERMSIG(status)
+        named = number in {each.value for each in signal.Signals}
+        return signal.Signals(number).name if named else f"signal {number}"
     return f"exit code {os.WEXITSTATUS(status)}"
 
 
@@ -92,13 +95,13 @@ def default_concurrency() -> tuple[int, str]:
     )
 
 
-def _cgroup_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
+def _cgroup_quota() -> float | None:
     try:
-        quota, period = (root / "cpu.max").read_text().split()
+        quota, period = (CGROUP / "cpu.max").read_text().split()
     except (OSError, ValueError):
         try:
-            quota = (root / "cpu/cpu.cfs_quota_us").read_text().strip()
-            period = (root / "cpu/cpu.cfs_period_us").read_text().strip()
+            quota = (CGROUP / "cpu/cpu.cfs_quota_us").read_text().strip()
+            period = (CGROUP / "cpu/cpu.cfs_period_us").read_text().strip()
         except OSError:
             return None
     return int(quota) / int(period) if quota.isdecimal() and int(period) else None

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import pickle
 import shutil
 import signal
 import socket
@@ -65,7 +66,7 @@ def test_a_dequeue_without_a_reply_is_sent_once_and_its_outcome_is_unknown(
     queue: HotQueue, proxy: Proxy, client: redis.Redis, point: Any, *, block: bool
 ) -> None:
     HotQueue("myqueue", url=proxy.url).enqueue("first", "second")
-    proxy.requests = b""
+    proxy.forget()
     proxy.harm(point, on=b"LPOP")
     with pytest.raises(OutcomeUnknown):
         queue.dequeue(block=block)
@@ -238,12 +239,13 @@ def alarm() -> Iterator[Callable[[Callable[[], object]], None]]:
             os.kill(os.getpid(), signal.SIGUSR1)
 
         threads.append(threading.Thread(target=watch))
-        threads[0].start()
+        threads[-1].start()
 
     threads: list[threading.Thread] = []
     before = signal.signal(signal.SIGUSR1, sound)
     yield once
-    threads[0].join()
+    for thread in threads:
+        thread.join()
     signal.signal(signal.SIGUSR1, before)
 
 
@@ -251,7 +253,7 @@ def test_the_reply_to_an_interrupted_call_is_not_given_to_the_next(
     queue: HotQueue, proxy: Proxy, alarm: Callable[[Callable[[], object]], None]
 ) -> None:
     queue.enqueue("may be lost")
-    proxy.requests = b""
+    proxy.forget()
     proxy.harm("freeze", on=b"LPOP")
     alarm(lambda: b"LPOP" in proxy.requests)
     with pytest.raises(Alarm):
@@ -271,6 +273,26 @@ def test_an_interrupted_wait_does_not_go_on_behind_the_next_call(
         queue.dequeue(block=True)
     queue.enqueue("next")
     assert queue.dequeue() == "next"
+
+
+def test_a_message_that_was_on_its_way_when_a_wait_was_interrupted_goes_back(
+    queue: HotQueue, proxy: Proxy, client: redis.Redis, alarm: Callable[[Callable[[], object]], None]
+) -> None:
+    def waits_and_is_served() -> bool:
+        if b"BLPOP" in proxy.requests and not served:
+            served.append(client.rpush(queue.key, pickle.dumps("on its way")))
+        return bool(served) and client.llen(queue.key) == 0
+
+    served: list[object] = []
+    proxy.forget()
+    proxy.harm("hold the reply", on=b"BLPOP")
+    alarm(waits_and_is_served)
+    thaw = threading.Thread(target=lambda: (wait_until(lambda: b"UNBLOCK" in proxy.requests), proxy.thaw()))
+    thaw.start()
+    with pytest.raises(Alarm):
+        queue.dequeue(block=True)
+    thaw.join()
+    assert queue.dequeue() == "on its way"
 
 
 FORKING = """

@@ -46,10 +46,8 @@ def register(connection: Connection, incarnation: str = ONE) -> None:
     scripts.register(connection, Q, incarnation, MINUTE_MS, '{"pid":1}')
 
 
-def take(
-    connection: Connection, claim: int, *, done: int = 0, count: int = 1, max_bytes: int = MIB, by: str = ONE
-) -> Any:
-    return scripts.take(connection, Q, by, claim, done=done, count=count, max_bytes=max_bytes)
+def take(connection: Connection, claim: int, *, done: int = 0, count: int = 1, max_bytes: int = MIB) -> Any:
+    return scripts.take(connection, Q, ONE, claim, done=done, count=count, max_bytes=max_bytes)
 
 
 def in_flight(client: redis.Redis, incarnation: str = ONE) -> list[bytes]:
@@ -77,7 +75,7 @@ def everything(client: redis.Redis) -> dict[bytes, Any]:
         b"hash": client.hgetall,
         b"set": client.smembers,
     }
-    return {key: read[client.type(key)](key) for key in client.keys()}
+    return {key: read[client.type(key)](key) for key in client.scan_iter()}
 
 
 def test_register_enters_the_incarnation_with_its_lease_its_first_claim_and_its_owner(
@@ -303,9 +301,10 @@ def test_what_a_broken_off_retire_has_left_is_swept_at_once(
     def broken_off(*args: Any) -> Any:
         return next(calls)(*args)
 
-    with monkeypatch.context() as patch, pytest.raises(StopIteration):
+    with monkeypatch.context() as patch:
         patch.setattr(scripts, "_retire", broken_off)
-        scripts.retire(connection, Q, ONE, 1)
+        with pytest.raises(StopIteration):
+            scripts.retire(connection, Q, ONE, 1)
     assert waiting(client) == [b"d", b"e"]
     assert scripts.sweep(connection, Q) == 3
     assert everything(client) == {WAITING.encode(): [b"a", b"b", b"c", b"d", b"e"]}

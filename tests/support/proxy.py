@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator
 from typing import Literal
 
-Point = Literal["before the request", "before the reply", "inside the reply", "freeze"]
+Point = Literal["before the request", "before the reply", "inside the reply", "freeze", "hold the reply"]
 HARMLESS = b"\0no request holds this"
 
 
@@ -28,7 +28,7 @@ class Proxy:
         self._ended = threading.Event()
         self._lies: dict[bytes, bytes] = {}
         self._threads = [threading.Thread(target=self._accept)]
-        self.requests = b""  # all that clients have sent
+        self._requests: list[bytes] = []
         self._threads[0].start()
 
     @property
@@ -39,8 +39,16 @@ class Proxy:
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
+    @property
+    def requests(self) -> bytes:
+        """All that clients have sent since `forget`."""
+        return b"".join(self._requests)
+
+    def forget(self) -> None:
+        self._requests.clear()
+
     def harm(self, point: Point, on: bytes) -> None:
-        """Do this to the next request that has `on` in it. A freeze lasts until `thaw`."""
+        """Cut there, at the next request that has `on` in it; or freeze or hold until `thaw`."""
         self._thawed.clear()
         self._point, self._on = point, on
 
@@ -85,7 +93,7 @@ class Proxy:
                 ready, _, _ = select.select([client, server], [], [], 0.05)
                 if client in ready:
                     request = client.recv(1 << 20)
-                    self.requests += request
+                    self._requests.append(request)
                     point = self._struck(request)
                     if not request or point == "before the request":
                         return
@@ -94,6 +102,8 @@ class Proxy:
                     server.sendall(request)
                 if server in ready:
                     reply = server.recv(1 << 20)
+                    if point == "hold the reply":
+                        self._thawed.wait()
                     if point == "inside the reply":
                         client.sendall(reply[: len(reply) // 2])
                     if not reply or point in {"before the reply", "inside the reply"}:

@@ -64,10 +64,10 @@ class Shop:
     def queue_named(self, name: str, **options: Any) -> HotQueue:
         return HotQueue(name, url=self.server.url, **options)
 
-    def write(self, source: str, name: str = "tasks") -> None:
+    def write(self, *sources: str, name: str = "tasks") -> None:
         """Write a module of the application."""
         path = self.folder / f"{name}.py"
-        path.write_text(HEAD + textwrap.dedent(source), encoding="utf-8")
+        path.write_text("\n".join([HEAD, *map(textwrap.dedent, sources)]), encoding="utf-8")
 
     def open(self, *options: str, target: str = "tasks", env: Mapping[str, str] | None = None) -> Running:
         """Start a worker."""

@@ -1,0 +1,179 @@
+"""What a worker is told: on the command line, by variables, in pyproject.toml."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from hotqueue import __version__
+from tests.support.commands import Running, run
+from tests.support.servers import fresh_server
+from tests.support.shop import Shop, ready
+from tests.support.waiting import wait_until
+
+SIMPLE = """
+    @queue.worker
+    def handle(message): ...
+"""
+TWO_QUEUES = """
+    a, b = HotQueue("a"), HotQueue("b")
+
+    @a.worker(delivery=DELIVERY)
+    def handle_a(message):
+        note("a")
+
+    @b.worker(delivery=DELIVERY)
+    def handle_b(message):
+        note("b")
+"""
+
+
+def fill(shop: Shop, **numbers: int) -> None:
+    for name, number in numbers.items():
+        shop.queue_named(name).enqueue(*range(number))
+
+
+def command_lines(worker: Running) -> list[str]:
+    lines = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in worker.left()]
+    return sorted(line.replace(b"\0", b" ").decode().strip() for line in lines)
+
+
+def test_queues_named_in_order_are_served_in_strict_order(shop: Shop, delivery: str) -> None:
+    shop.write(TWO_QUEUES)
+    fill(shop, a=5, b=5)
+    assert shop.run("-c1", "-b", "-Q", "b,a").returncode == 0
+    assert shop.notes() == ["b"] * 5 + ["a"] * 5
+
+
+def test_queues_with_weights_share_by_weight(shop: Shop, delivery: str) -> None:
+    shop.write(TWO_QUEUES)
+    fill(shop, a=30, b=30)
+    assert shop.run("-c1", "-b", "-Q", "a=1,b=3").returncode == 0
+    assert shop.notes()[:20].count("b") == 15
+    assert len(shop.notes()) == 60
+
+
+def test_without_a_choice_all_queues_take_turns(shop: Shop, delivery: str) -> None:
+    shop.write(TWO_QUEUES)
+    fill(shop, a=10, b=10)
+    assert shop.run("-c1", "-b").returncode == 0
+    assert shop.notes()[:10].count("a") == 5
+
+
+def test_a_queue_that_is_not_chosen_is_left_alone(shop: Shop) -> None:
+    shop.write(TWO_QUEUES)
+    fill(shop, a=2, b=2)
+    assert shop.run("-c1", "-b", "-Q", "a").returncode == 0
+    assert shop.notes() == ["a", "a"]
+    assert len(shop.queue_named("b")) == 2
+
+
+@pytest.mark.parametrize(
+    ("flag", "variable", "file", "concurrency"),
+    [
+        (["-c1"], {"HOTQUEUE_CONCURRENCY": "2"}, "concurrency = 3", 1),
+        ([], {"HOTQUEUE_CONCURRENCY": "2"}, "concurrency = 3", 2),
+        ([], {}, "concurrency = 3", 3),
+    ],
+)
+def test_a_flag_comes_before_a_variable_before_the_file(
+    shop: Shop, flag: list[str], variable: dict[str, str], file: str, concurrency: int
+) -> None:
+    shop.write(SIMPLE)
+    (shop.folder / "pyproject.toml").write_text(f"[tool.hotqueue]\nburst = true\n{file}\n")
+    done = shop.run(*flag, env=variable)
+    assert done.returncode == 0
+    assert f'"concurrency":{concurrency},"why":"as told"' in done.stderr
+
+
+def test_the_file_knows_options_by_their_long_names(shop: Shop) -> None:
+    shop.write(TWO_QUEUES)
+    (shop.folder / "pyproject.toml").write_text(
+        '[tool.hotqueue]\nqueues = "b"\nlog-format = "console"\nlog_level = "info"\nburst = true\n'
+    )
+    done = shop.run("-c1", env={"HOTQUEUE_LOG_LEVEL": ""})
+    assert done.returncode == 0
+    assert "supervisor.started queues=b " in done.stderr
+    assert "debug" not in done.stderr
+
+
+def test_check_lists_queues_and_handlers_connects_and_ends(shop: Shop) -> None:
+    shop.write(TWO_QUEUES)
+    fill(shop, a=1)
+    done = shop.run("--check", env={"DELIVERY": "at-most-once"})
+    where = shop.folder / "tasks.py"
+    lines = where.read_text().splitlines()
+    a, b = (lines.index(f"@{name}.worker(delivery=DELIVERY)") + 1 for name in "ab")
+    address = shop.server.url.removeprefix("redis://")
+    assert done.returncode == 0
+    assert done.stdout.splitlines() == [
+        f"a  handle_a  at-most-once  {address}  {where}:{a}",
+        f"b  handle_b  at-most-once  {address}  {where}:{b}",
+    ]
+    assert shop.notes() == []
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert run("hotqueue-worker", "--version").stdout == f"hotqueue-worker {__version__}\n"
+
+
+def test_a_variable_that_an_image_has_of_its_own_is_no_option(shop: Shop) -> None:
+    shop.write(SIMPLE)
+    done = shop.run("--check", env={"HOTQUEUE_VERSION": "1.2.3", "HOTQUEUE_PORT": "tcp://10.0.0.1:6379"})
+    assert done.returncode == 0
+
+
+def test_a_queue_py_in_the_folder_of_the_application_is_no_harm(shop: Shop) -> None:
+    (shop.folder / "queue.py").write_text("raise ImportError('not the one of the standard library')")
+    shop.write(SIMPLE)
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "hotqueue.worker",
+    ]  # as the installed script, which has no such folder
+    done = run(*command, "tasks", "-b", env=shop.env, cwd=shop.folder)
+    assert done.returncode == 0, done.stderr
+
+
+def test_titles_say_who_does_what_and_no_secret(shop: Shop) -> None:
+    shop.write("""
+        @queue.worker
+        def handle(message):
+            note(message)
+            wait_for("go")
+    """)
+    url = shop.server.url.replace("redis://", "redis://default:hunter2@")
+    shop.queue.enqueue("a")
+    with shop.open("-c2", "-u", url) as worker:
+        shop.wait_for_notes("a")
+        ready(worker, 2)
+        wait_until(lambda: "hotqueue: supervisor tasks [1/2 busy]" in command_lines(worker))
+        busy, idle, supervisor, template = command_lines(worker)
+        if "idle" in busy:
+            busy, idle = idle, busy
+        assert busy.startswith("hotqueue: child ")
+        assert " jobs handle since " in busy
+        assert idle.startswith("hotqueue: child ")
+        assert idle.endswith(" idle")
+        assert (supervisor, template) == (
+            "hotqueue: supervisor tasks [1/2 busy]",
+            "hotqueue: template tasks",
+        )
+        shop.allow("go")
+        wait_until(lambda: sum(line.endswith(" idle") for line in command_lines(worker)) == 2)
+        assert "hunter2" not in worker.stderr_text()
+
+
+def test_the_url_of_the_option_reaches_handlers_too(shop: Shop, tmp_path: Path) -> None:
+    shop.write("""
+        @queue.worker
+        def handle(message):
+            HotQueue("answers").enqueue(message)
+    """)
+    with fresh_server(tmp_path) as other:
+        there = other.client()
+        there.rpush("hotqueue:jobs", b"\x80\x04K\x01.")
+        done = shop.run("-b", "-u", other.url)
+        assert done.returncode == 0
+        assert there.llen("hotqueue:answers") == 1

@@ -1,0 +1,49 @@
+"""Settings: what was told, read and carried to other processes."""
+
+import pytest
+
+from hotqueue.errors import ConfigurationError
+from hotqueue.worker.settings import QueueChoice, Settings, parse_queues
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Settings(targets=("tasks",)),
+        Settings(
+            targets=("a.b:c", "d"),
+            concurrency=3,
+            concurrency_why="as told",
+            queues=QueueChoice(("x", "y"), {"x": 5, "y": 1}),
+            url="redis://:pw@host/0",
+            shutdown_timeout=float("inf"),
+            burst=True,
+        ),
+    ],
+)
+def test_settings_arrive_as_they_were_sent(settings: Settings) -> None:
+    assert Settings.load(settings.dump()) == settings
+
+
+def test_names_alone_are_a_strict_order() -> None:
+    choice = parse_queues("b, a")
+    assert (choice.names, choice.weights, choice.strict) == (("b", "a"), None, True)
+
+
+def test_names_with_numbers_are_weights() -> None:
+    choice = parse_queues("critical=5, default=1")
+    assert choice.names == ("critical", "default")
+    assert choice.weights == {"critical": 5, "default": 1}
+    assert not choice.strict
+
+
+def test_no_choice_is_no_order() -> None:
+    assert not QueueChoice().strict
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a,", "a,b=1", "a=0", "a=-1", "a=x", "a=", "a=²", "a,a", "a=1,a=2", "{a}"]
+)
+def test_what_is_neither_is_refused(text: str) -> None:
+    with pytest.raises(ConfigurationError):
+        parse_queues(text)

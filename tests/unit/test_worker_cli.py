@@ -1,0 +1,91 @@
+"""The command line of hotqueue-worker, as far as no process is needed."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from hotqueue.worker import cli
+
+
+@pytest.fixture(autouse=True)
+def _bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No options but those of the test."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("HOTQUEUE_")]:
+        monkeypatch.delenv(name)
+
+
+def complaint(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line that the command says before it ends with code 2."""
+    with pytest.raises(SystemExit) as end:
+        cli.main(arguments)
+    said = capsys.readouterr().err.splitlines()
+    assert (end.value.code, len(said)) == (2, 1)
+    assert said[0].startswith("hotqueue-worker: ")
+    return said[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], "name a module, as in: hotqueue-worker myapp.tasks"),
+        (["--embedded", "tasks"], "('tasks' was read as the folder of --embedded: put the module first)"),
+        (["tasks", "-c0"], "'-c' / '--concurrency': '0' is neither a whole number from 1 nor auto"),
+        (["tasks", "-cmany"], "'many' is neither a whole number from 1 nor auto"),
+        (["tasks", "-t-1"], "'-t' / '--shutdown-timeout': -1.0 is not in the range x>=0"),
+        (["tasks", "-tnan"], "nan is not a number of seconds"),
+        (["tasks", "-tsoon"], "'soon' is not a valid float"),
+        (["tasks", "--max-crashes=0"], "0 is not in the range x>=1"),
+        (["tasks", "-Qjobs,a=2"], "'jobs,a=2' mixes an order with weights: write a,b or a=5,b=1"),
+        (["tasks", "-Qjobs=0"], "'jobs=0': a weight is a whole number from 1"),
+        (["tasks", "-Qjobs,jobs"], "'jobs,jobs' names a queue twice"),
+        (["tasks", "-Qjobs,"], "a queue name must not be empty"),
+        (["tasks", "--burts"], "No such option '--burts'"),
+        (["tasks", "-lloud"], "'loud' is not one of 'debug', 'info', 'warning', 'error', 'critical'"),
+    ],
+)
+def test_an_option_that_cannot_be_is_named(
+    capsys: pytest.CaptureFixture[str], options: list[str], expected: str
+) -> None:
+    assert expected in complaint(capsys, *options)
+
+
+def test_a_variable_that_cannot_be_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOTQUEUE_SHUTDOWN_TIMEOUT", "soon")
+    assert "'--shutdown-timeout'" in complaint(capsys, "tasks")
+
+
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [
+        ("[tool.hotqueue]\nconcurency = 3", "there is no option 'concurency'"),
+        ("[tool.hotqueue]\ncheck = true", "there is no option 'check'"),
+        ("[tool.hotqueue]\nconcurrency = 0", "'0' is neither a whole number from 1 nor auto"),
+        ("[tool.hotqueue]\nqueues = ['a', 'b']", "['a', 'b'] is not text"),
+        ("[tool]\nhotqueue = 3", "cannot read [tool.hotqueue]"),
+        ("[tool.hotqueue", "cannot read [tool.hotqueue]"),
+    ],
+)
+def test_what_pyproject_toml_says_wrong_is_named(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, file: str, expected: str
+) -> None:
+    (tmp_path / "pyproject.toml").write_text(file)
+    assert expected in complaint(capsys, "tasks")
+
+
+@pytest.mark.parametrize("word", ["1", "true", "yes"])
+def test_the_private_server_s_variable_may_just_say_yes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    monkeypatch.setenv("HOTQUEUE_EMBEDDED", word)
+    assert "('.hotqueue' was read as the folder" in complaint(capsys)
+
+
+def test_the_private_server_s_variable_may_just_say_no(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOTQUEUE_EMBEDDED", "0")
+    assert "folder" not in complaint(capsys)
