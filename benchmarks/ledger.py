@@ -28,7 +28,7 @@ from hotqueue.binary import find_binary
 
 CONCURRENCY = 2
 SUPERVISORS = 2
-REPEATS_PER_FAULT = CONCURRENCY * SUPERVISORS  # each child loses one running message and one acknowledgement at most
+REPEATS_PER_FAULT = CONCURRENCY * SUPERVISORS  # times prefetch: done of a claim and not acknowledged
 DRAIN_S = 180.0
 TASKS = '''
 import os, signal, time
@@ -73,8 +73,12 @@ class Account:
 class Stage:
     """The server and the supervisors, and how to hurt them."""
 
-    def __init__(self, folder: Path, chance: random.Random, account: Account) -> None:
+    def __init__(
+        self, folder: Path, chance: random.Random, account: Account, prefetch: int, faults: list[str]
+    ) -> None:
         self.folder = folder
+        self.prefetch = prefetch
+        self.faults = faults
         self.chance = chance
         self.account = account
         with socket.socket() as free:
@@ -106,6 +110,7 @@ class Stage:
             "PYTHONPATH": os.pathsep.join([str(self.folder), *sys.path]),
         }
         command = [sys.executable, "-m", "hotqueue.worker", "ledger_tasks", "-c", str(CONCURRENCY), "-l", "warning"]
+        command += ["--prefetch", str(self.prefetch)]
         log = (self.folder / "worker.log").open("ab")
         return subprocess.Popen(
             command, cwd=self.folder, env=environment, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
@@ -125,7 +130,7 @@ class Stage:
 
     def hurt(self) -> None:
         """Let one random thing go wrong."""
-        fault = self.chance.choices(list(FAULTS), [weight for weight, _ in FAULTS.values()])[0]
+        fault = self.chance.choices(self.faults, [FAULTS[name][0] for name in self.faults])[0]
         with contextlib.suppress(ProcessLookupError, PermissionError, NotSent, OutcomeUnknown):
             FAULTS[fault][1](self)
         self.account.faults[fault] += 1
@@ -234,26 +239,29 @@ def balance(stage: Stage, account: Account, queue: HotQueue) -> bool:
     twice = sum(count - 1 for count in done.values()) + sum(1 for number in dead if number in done)
     buried_innocents = sorted(n for n in dead if account.accepted.get(n) not in {"rejected", "poison", None})
     faults = sum(account.faults.values())
+    most = faults * REPEATS_PER_FAULT * stage.prefetch
     print("faults     ", ", ".join(f"{name} {count}" for name, count in sorted(account.faults.items())))
     print(f"accepted   {len(account.accepted)} (unknown {len(account.unknown)}, refused {account.refused})")
     print(f"done       {len(done)}\ndead       {len(dead)} (innocent: {buried_innocents[:10]})")
     print(f"waiting    {stats.waiting}\ndelayed    {stats.delayed}\nin flight  {stats.in_flight}")
     print(f"lost       {len(lost)} {lost[:10]}\nunexpected {len(unexpected)} {unexpected[:10]}")
-    print(f"repeated   {twice} (at most {faults * REPEATS_PER_FAULT} for {faults} faults)")
+    print(f"repeated   {twice} (at most {most} for {faults} faults)")
     left = stats.waiting + stats.delayed + stats.in_flight
-    return not (lost or unexpected or buried_innocents or left) and twice <= faults * REPEATS_PER_FAULT
+    return not (lost or unexpected or buried_innocents or left) and twice <= most
 
 
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--minutes", type=float, default=1.0)
     options.add_argument("--seed", type=int, default=1)
+    options.add_argument("--prefetch", type=int, default=1)
+    options.add_argument("--only", action="append", choices=FAULTS, help="this kind of fault; may be repeated")
     options.add_argument("--keep", action="store_true", help="keep the folder with logs and notes")
     chosen = options.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="hotqueue-ledger-"))
     chance = random.Random(chosen.seed)
     account = Account()
-    stage = Stage(folder, chance, account)
+    stage = Stage(folder, chance, account, chosen.prefetch, chosen.only or list(FAULTS))
     stop = threading.Event()
     producer = threading.Thread(target=produce, args=(stage.url, account, random.Random(chosen.seed + 1), stop))
     producer.start()

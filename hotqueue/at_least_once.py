@@ -99,7 +99,7 @@ class AtLeastOnce:
 
     def flush(self) -> None:
         """Acknowledge without taking."""
-        if self._life is not None and self._life.claim.done and not self._held:
+        if self._life is not None and 0 < self._life.claim.done == self._life.claim.size:
             self._claim(0)
 
     def park(self, order: Sequence[str], seconds: float) -> Connection:
