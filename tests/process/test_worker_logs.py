@@ -1,0 +1,192 @@
+"""What is seen of a worker: its lines in a pipe and on a terminal, and those of the application."""
+
+import contextlib
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+
+import pytest
+
+from tests.support.commands import COMMANDS
+from tests.support.shop import Shop
+
+TALKING = """
+    import logging
+    import structlog
+
+    log = logging.getLogger("shop")
+    structured = structlog.get_logger("shop")
+
+    @queue.worker
+    def handle(message):
+        log.info("standard")
+        structured.info("structured", message="hidden" if message == "secret" else message)
+        print("printed")
+        if message == "bad":
+            1 / 0
+"""
+IN_A_TERMINAL = re.compile(r"^(?:\x1b\[[0-9;]*m)*\d\d:\d\d:\d\d")
+
+
+def on_terminal(shop: Shop, *options: str, env: Mapping[str, str] | None = None) -> str:
+    """What a terminal shows of a worker that runs to its end."""
+    ours, theirs = pty.openpty()
+    environment = {k: v for k, v in os.environ.items() if k not in {"NO_COLOR", "FORCE_COLOR"}}
+    process = subprocess.Popen(
+        [*COMMANDS["hotqueue-worker"], "tasks", *options],
+        env=environment | shop.env | {"HOTQUEUE_LOG_LEVEL": "info", "TERM": "xterm"} | dict(env or {}),
+        cwd=shop.folder,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # how Linux tells that nobody holds the other end any more
+        while chunk := os.read(ours, 65536):
+            shown += chunk
+    os.close(ours)
+    assert process.wait(30) == 0
+    return shown.decode()
+
+
+def test_in_a_pipe_each_line_is_a_json_object_and_prints_go_to_stdout(shop: Shop) -> None:
+    shop.write(TALKING)
+    shop.queue.enqueue("good", "bad")
+    done = shop.run("-c1", "-b", "-linfo")
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert all(line.keys() >= {"event", "level", "timestamp", "pid"} for line in lines)
+    assert [line["event"] for line in lines] == [
+        "supervisor.started", "child.started",
+        "standard", "structured", "message.done", "standard", "structured", "message.buried",
+        "supervisor.stopping", "child.exited", "supervisor.stopped",
+    ]  # fmt: skip
+    assert done.stdout == "printed\nprinted\n"
+
+
+def test_lines_of_a_handler_say_which_message_it_runs_in_which_child(shop: Shop) -> None:
+    shop.write(TALKING)
+    shop.env["HOTQUEUE_LOG_LEVEL"] = "info"
+    ids = [shop.queue.send(message) for message in ("one", "two")]
+    done = shop.run("-c1", "-b")
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    for event in ("standard", "structured", "message.done"):
+        found = [line for line in lines if line["event"] == event]
+        assert [line["id"] for line in found] == ids
+        assert all((line["queue"], line["handler"], line["child"]) == ("jobs", "handle", 1) for line in found)
+
+
+def test_a_failure_is_logged_and_kept_from_the_handler_on(shop: Shop) -> None:
+    shop.write(TALKING)
+    shop.queue.enqueue("bad")
+    done = shop.run("-c1", "-b")
+    (buried,) = [json.loads(line) for line in done.stderr.splitlines() if "message.buried" in line]
+    assert buried["reason"] == "failed: ZeroDivisionError: division by zero"
+    first = f'Traceback (most recent call last):\n  File "{shop.folder}/tasks.py"'
+    assert buried["exception"].startswith(first)
+    (trail,) = shop.dead()
+    assert str(trail.reason["traceback"]).startswith(first)
+
+
+def test_a_payload_is_never_logged(shop: Shop) -> None:
+    shop.write(TALKING)
+    shop.queue.enqueue("secret")
+    done = shop.run("-c1", "-b", "-ldebug")
+    assert done.returncode == 0
+    assert "secret" not in done.stderr
+
+
+def test_on_a_terminal_lines_are_for_people_and_have_colours(shop: Shop) -> None:
+    shop.write(TALKING)
+    shop.queue.enqueue("good")
+    shown = on_terminal(shop, "-c1", "-b")
+    lines = [line for line in shown.splitlines() if line != "printed"]
+    assert "\x1b[" in shown
+    assert all(IN_A_TERMINAL.match(line) for line in lines), shown
+    assert not any(line.startswith("{") for line in lines)
+
+
+def test_no_color_is_honoured(shop: Shop) -> None:
+    shop.write(TALKING)
+    shown = on_terminal(shop, "-c1", "-b", env={"NO_COLOR": "1"})
+    assert "supervisor.started" in shown
+    assert "\x1b[" not in shown
+
+
+def test_json_may_be_asked_for_on_a_terminal(shop: Shop) -> None:
+    shop.write(TALKING)
+    shown = on_terminal(shop, "-c1", "-b", "--log-format=json")
+    assert all(json.loads(line) for line in shown.splitlines())
+
+
+CONFIGURED = {
+    "structlog": """
+        import structlog
+        structlog.configure(
+            processors=[structlog.contextvars.merge_contextvars, structlog.processors.LogfmtRenderer()],
+            logger_factory=structlog.PrintLoggerFactory(),
+        )
+    """,
+    "structlog over the standard library": """
+        import logging, structlog
+        logging.basicConfig(stream=sys.stdout, format="%(message)s", level="INFO")
+        structlog.configure(
+            processors=[structlog.contextvars.merge_contextvars, structlog.processors.LogfmtRenderer()],
+            logger_factory=structlog.stdlib.LoggerFactory(),
+            wrapper_class=structlog.stdlib.BoundLogger,
+        )
+    """,
+    "the root logger": """
+        import logging
+        logging.basicConfig(stream=sys.stdout, format="%(message)s", level="INFO")
+    """,
+}
+
+
+@pytest.mark.parametrize("how", CONFIGURED)
+def test_an_application_that_configures_its_log_gets_what_its_children_say(shop: Shop, how: str) -> None:
+    shop.env["HOTQUEUE_LOG_LEVEL"] = "info"
+    shop.write(
+        CONFIGURED[how],
+        """
+        @queue.worker
+        def handle(message): ...
+        """,
+    )
+    message_id = shop.queue.send("a")
+    done = shop.run("-c1", "-b")
+    assert done.returncode == 0
+    (line,) = [line for line in done.stdout.splitlines() if "message.done" in line]
+    assert f"id={message_id}" in line
+    assert "queue=jobs" in line
+    assert ("child=1" in line) == how.startswith("structlog")
+    assert "message.done" not in done.stderr
+    assert "supervisor.started" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "streams",
+    [">&-", "2>&-", "<&- >&- 2>&-", ">/dev/full 2>/dev/full", "2>&1 | true", "> notdir 2>&1 | head -c1"],
+)
+def test_work_goes_on_when_nobody_takes_the_output(shop: Shop, streams: str) -> None:
+    shop.write("""
+        @queue.worker
+        def handle(message):
+            print("printed", message)
+            print("and there", file=sys.stderr)
+            note(message)
+    """)
+    shop.queue.enqueue(*range(50))
+    command = f'"$0" -m hotqueue.worker tasks -c2 -b {streams}'
+    environment = dict(os.environ) | shop.env
+    done = subprocess.run(
+        ["sh", "-c", command, sys.executable], env=environment, cwd=shop.folder, timeout=60, check=False
+    )
+    assert done.returncode == 0
+    assert sorted(map(int, shop.notes())) == list(range(50))
+    assert shop.dead() == []
