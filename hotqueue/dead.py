@@ -10,8 +10,8 @@ from hotqueue.connection import Pool
 from hotqueue.envelope import Envelope
 from hotqueue.errors import BadMessage
 from hotqueue.frame import WRAPPED, Frame, id_text, unpack
-from hotqueue.queue_scripts import Way
-from hotqueue.scripts import RELEASE_BYTES, RELEASE_FRAMES
+from hotqueue.queue_scripts import RETRY_FRAMES, Way
+from hotqueue.scripts import RELEASE_BYTES
 from hotqueue.trail import Scalar, Trail
 
 
@@ -145,13 +145,13 @@ class DeadLetters:
 
 
 def _batches(messages: DeadMessage | Iterable[DeadMessage]) -> Iterator[list[bytes]]:
-    """Group frames so that one command moves at most 500 messages or about 1 MiB."""
+    """Group frames so that one command moves at most 100 messages or about 1 MiB."""
     batch: list[bytes] = []
     size = 0
     for message in [messages] if isinstance(messages, DeadMessage) else messages:
         batch.append(message.raw)
         size += len(message.raw)
-        if len(batch) >= RELEASE_FRAMES or size >= RELEASE_BYTES:
+        if len(batch) >= RETRY_FRAMES or size >= RELEASE_BYTES:
             yield batch
             batch, size = [], 0
     if batch:

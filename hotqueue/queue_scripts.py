@@ -1,4 +1,4 @@
-"""Typed functions for the Lua files that concern a queue as a whole; those of the claim protocol are in `scripts.py`."""
+"""Typed functions for the Lua files about a queue as a whole; those of the claims are in `scripts.py`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ Where = Literal["tail", "head", "in", "at"]
 Way = Literal["up", "down"]
 
 FIND_PLACES = 2000
+RETRY_FRAMES = 100  # each costs a removal from a sorted set and a push, some 50 µs
 HELD_LISTS = 500
 
 _push = Script("push")
@@ -26,10 +27,11 @@ _lengths = Script("lengths")
 _peek = Script("peek")
 _held = Script("held")
 _clear = Script("clear")
+_allowed = Script("allowed")
 
 
 def push(connection: Connection, queue: str, most: int, frames: Sequence[bytes]) -> tuple[int, int]:
-    """Put frames at the tail; return (1, length), or (-1, length) and nothing done if `most` would be exceeded."""
+    """Put frames at the tail; return (1, length), or (-1, length) and nothing done if they are too many."""
     verdict, length = _push(connection, [keys.key_for_name(queue), keys.delayed(queue)], most, *frames)
     return int(verdict), int(length)
 
@@ -46,7 +48,7 @@ def send(
     unique_ms: int = 0,
     most: int | None = None,
 ) -> tuple[int, Any]:
-    """Accept one message; return (1, id), (0, id of the first with this unique key), or (-1, length) if full."""
+    """Accept one message; return (1, id), (0, id of the first with this key), or (-1, length) if full."""
     names = [keys.key_for_name(queue), keys.delayed(queue), keys.unique(queue, unique or "")]
     taken_ms = "" if unique is None else unique_ms
     room = "" if most is None else most
@@ -65,7 +67,7 @@ class Tended:
 
 
 def tend(connection: Connection, queue: str) -> Tended:
-    """Move a bounded number of due messages to the queue; list retired incarnations whose list is due for a sweep."""
+    """Move a bounded number of due messages to the queue; list retired incarnations that are to be swept."""
     names = [keys.key_for_name(queue), keys.delayed(queue), keys.retired(queue), keys.paused(queue)]
     moved, next_ms, paused, *sweeps = _tend(connection, names, RELEASE_FRAMES, RELEASE_BYTES)
     next_due_s = float("inf") if next_ms < 0 else next_ms / 1000
@@ -87,10 +89,12 @@ def dead_retry(connection: Connection, queue: str, frames: Sequence[bytes]) -> i
 def dead_retry_oldest(connection: Connection, queue: str, until_ms: int) -> int:
     """Put the oldest of those buried until then back, a bounded number; return how many, 0 when all are."""
     names = [keys.dead(queue), keys.key_for_name(queue)]
-    return int(_dead_retry(connection, names, until_ms, RELEASE_FRAMES, RELEASE_BYTES))
+    return int(_dead_retry(connection, names, until_ms, RETRY_FRAMES, RELEASE_BYTES))
 
 
-def dead_page(connection: Connection, queue: str, way: Way, at: str | int, after: bytes) -> list[tuple[bytes, int]]:
+def dead_page(
+    connection: Connection, queue: str, way: Way, at: str | int, after: bytes
+) -> list[tuple[bytes, int]]:
     """Return the frames after `after`, which was buried at `at`, and when each of them was buried."""
     limits = (RELEASE_FRAMES, RELEASE_BYTES)
     found = _dead_page(connection, [keys.dead(queue)], way, at, after, *limits)
@@ -98,7 +102,7 @@ def dead_page(connection: Connection, queue: str, way: Way, at: str | int, after
 
 
 def dead_find(connection: Connection, queue: str, message_id: bytes) -> tuple[bytes, int] | None:
-    """Return a frame by its id and when it was buried, in as many calls as that takes; None if it is not there."""
+    """Return a frame by its id and when it was buried, in as many calls as that takes; or None."""
     found: Any = 0
     while isinstance(found, int):
         limits = (FIND_PLACES, RELEASE_BYTES)
@@ -109,8 +113,8 @@ def dead_find(connection: Connection, queue: str, message_id: bytes) -> tuple[by
 def stats(connection: Connection, queue: str) -> list[Any]:
     """Return the counts that the header of the script lists."""
     names = [
-        keys.key_for_name(queue), keys.delayed(queue), keys.dead(queue), keys.consumers(queue), keys.claims(queue),
-        keys.retired(queue), keys.paused(queue),
+        keys.key_for_name(queue), keys.delayed(queue), keys.dead(queue), keys.consumers(queue),
+        keys.counters(queue), keys.retired(queue), keys.paused(queue),
     ]  # fmt: skip
     found: list[Any] = _stats(connection, names)
     return found
@@ -145,3 +149,9 @@ def held(connection: Connection, lists: Sequence[str]) -> list[tuple[int, bytes]
 def clear(connection: Connection, names: Sequence[str]) -> list[int]:
     """Delete lists and sorted sets of one queue; return how many each of them held."""
     return [int(each) for each in _clear(connection, list(names))]
+
+
+def allowed(connection: Connection, command: Sequence[str]) -> bool | None:
+    """Tell whether the user of the connection may run a command; None where the server cannot say."""
+    verdict: int | None = _allowed(connection, [], *command)
+    return None if verdict is None else bool(verdict)

@@ -11,10 +11,12 @@ MOST_LISTS = 1000  # in-flight lists counted in one call
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """One look at a queue. `oldest_s` is the age of the oldest waiting message in seconds, None where unknown.
+    """One look at a queue: counts, and times in seconds.
 
-    `done` counts messages that at-least-once consumers have acknowledged since the queue exists; the rate is the
-    difference of two looks. `paused_s` is None if the queue is not paused, else for how long still.
+    `oldest_s` is the age of the next message, None where none waits or it has no id. `consumers` are those of
+    at-least-once, `done` counts what they have acknowledged since the queue exists: the difference of two
+    looks is a rate. `paused_s` is how long a pause lasts still, infinite for one without end, None for none.
+    While work goes on, a message on its way may be counted twice or not at all.
     """
 
     queue: str
@@ -36,10 +38,13 @@ class Stats:
 
 def look(connection: Connection, queue: str) -> Stats:
     """Count. Raises NotSent, Refused or OutcomeUnknown."""
-    waiting, delayed, dead, done, pause_ms, head, now_ms, consumers, retired = queue_scripts.stats(connection, queue)
+    waiting, delayed, dead, done, pause_ms, head, now_ms, consumers, retired = queue_scripts.stats(
+        connection, queue
+    )
     lists = [keys.inflight(queue, name.decode()) for name in (*consumers, *retired)]
     in_flight = sum(
-        queue_scripts.lengths(connection, lists[start : start + MOST_LISTS]) for start in range(0, len(lists), MOST_LISTS)
+        queue_scripts.lengths(connection, lists[start : start + MOST_LISTS])
+        for start in range(0, len(lists), MOST_LISTS)
     )
     message_id = peek_id(head)
     return Stats(

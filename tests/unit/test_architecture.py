@@ -30,7 +30,10 @@ LIBRARY = [
     "__init__",
     "binary datadir loopback",
     "embedded",
-    "cli.server",
+    "cli.text",
+    "cli.access cli.body cli.rights cli.dead_entry",
+    "cli.checks cli.dead_choice",
+    "cli.clear cli.dead cli.doctor cli.info cli.pause cli.peek cli.send cli.server cli.workers",
     "cli",
     "cli.__main__",
 ]
@@ -62,7 +65,10 @@ HOMES = {
     "structlog.configure": "worker/logs.py",
     "logging.basicConfig": "",
     "setproctitle": "worker/title.py",
-    "click": "cli/__init__.py cli/server.py worker/cli.py worker/options.py",
+    "click": (
+        "cli/__init__.py cli/access.py cli/clear.py cli/dead.py cli/dead_choice.py cli/doctor.py cli/info.py"
+        " cli/pause.py cli/peek.py cli/send.py cli/server.py cli/workers.py worker/cli.py worker/options.py"
+    ),
     "sys.exit": "cli/__main__.py worker/cli.py worker/template.py",  # each is where a process begins
     "redis": "errors.py address.py connection.py",
 }
