@@ -63,6 +63,7 @@ class Handler(Generic[P, R]):
     def __init__(self, queue: "HotQueue", function: Callable[P, R], options: Options) -> None:
         """Use `@queue.worker` instead. Raises ConfigurationError for a function that takes no message."""
         self.queue = queue
+        self.send = queue.send  # one message for this handler
         self.function = function
         self.options = options
         self.bound: tuple[Any, ...] = ()  # the object that a method belongs to
@@ -120,11 +121,6 @@ class Handler(Generic[P, R]):
             consume_here(
                 self.queue.lane(own.delivery, caretaker), self.queue.assignment(self, args), idle_s, caretaker
             )
-
-    @property
-    def send(self) -> Callable[..., str]:
-        """Enqueue one message for this handler and return its id: `HotQueue.send`."""
-        return self.queue.send
 
     @property
     def where(self) -> str:

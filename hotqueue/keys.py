@@ -45,6 +45,11 @@ def claims(name: str) -> str:
     return f"{{hotqueue:{name}}}:claims"
 
 
+def counters(name: str) -> str:
+    """Hash: `done` counts acknowledged messages, `careful` those that are to be taken one at a time."""
+    return f"{{hotqueue:{name}}}:counters"
+
+
 def owners(name: str) -> str:
     """Hash: incarnation → JSON that says which process it is, for people and for recovery."""
     return f"{{hotqueue:{name}}}:owners"

@@ -74,7 +74,9 @@ def take(
 
     Returns [next claim, frame, …], or None for a retired incarnation.
     """
-    names = [keys.key_for_name(queue), keys.inflight(queue, incarnation), keys.claims(queue)]
+    names = [
+        keys.key_for_name(queue), keys.inflight(queue, incarnation), keys.claims(queue), keys.counters(queue),
+    ]  # fmt: skip
     reply: list[Any] | None = _take(connection, names, incarnation, claim, done, count, max_bytes)
     return reply
 
@@ -86,7 +88,7 @@ def bury(
 
     Returns the next claim, or None for a retired incarnation.
     """
-    names = [keys.inflight(queue, incarnation), keys.claims(queue), keys.dead(queue)]
+    names = [keys.inflight(queue, incarnation), keys.claims(queue), keys.dead(queue), keys.counters(queue)]
     reply: int | None = _bury(connection, names, incarnation, claim, done, frame)
     return reply
 
@@ -105,7 +107,7 @@ def retry(
 
     Return the next claim, None for a retired incarnation.
     """
-    names = [keys.inflight(queue, incarnation), keys.claims(queue), keys.delayed(queue)]
+    names = [keys.inflight(queue, incarnation), keys.claims(queue), keys.delayed(queue), keys.counters(queue)]
     reply: int | None = _retry(connection, names, incarnation, claim, done, frame, delay_ms)
     return reply
 
@@ -152,7 +154,7 @@ def retire(
     """
     names = [
         keys.key_for_name(queue), keys.inflight(queue, incarnation), keys.consumers(queue),
-        keys.claims(queue), keys.owners(queue), keys.retired(queue), keys.dead(queue),
+        keys.claims(queue), keys.owners(queue), keys.retired(queue), keys.dead(queue), keys.counters(queue),
     ]  # fmt: skip
     limits = ("" if sweep_ms is None else sweep_ms, RELEASE_FRAMES, RELEASE_BYTES)
     believed, released, left = _retire(connection, names, incarnation, claim, done, fate, frame, *limits)

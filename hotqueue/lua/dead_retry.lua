@@ -12,14 +12,16 @@ local function revived(frame)
   return string.sub(frame, 1, last + (flags == 1 and 36 or 0))
 end
 
+-- LTRIM first, though it trims nothing: at maxmemory a plain RPUSH is refused.
+redis.call('LTRIM', KEYS[2], 0, -1)
 local moved, bytes = 0, 0
 for place = 1, tonumber(ARGV[2]) do
   local frame = ARGV[3 + place]
   if ARGV[1] ~= '' then frame = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, 1)[1] end
   if not frame or bytes >= tonumber(ARGV[3]) then break end
-  -- ZREM first: it frees memory, so that the push is allowed on a full server.
-  if redis.call('ZREM', KEYS[1], frame) == 1 then
+  if redis.call('ZSCORE', KEYS[1], frame) then
     redis.call('RPUSH', KEYS[2], revived(frame))
+    redis.call('ZREM', KEYS[1], frame)
     moved = moved + 1
   end
   bytes = bytes + #frame
