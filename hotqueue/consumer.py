@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 from hotqueue import events
 from hotqueue.delivery import Delivery, Lane, Progress
+from hotqueue.ending import Assignment, one_line
 from hotqueue.errors import NotSent, OutcomeUnknown, Refused
-from hotqueue.execution import Assignment, Executor, one_line
+from hotqueue.execution import Executor
 from hotqueue.rota import Rota
 from hotqueue.waiting import Waiter
 from hotqueue.wakeup import Wakeup, listening

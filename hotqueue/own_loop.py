@@ -8,9 +8,10 @@ from typing import Any
 
 from hotqueue.caretaker import Caretaker
 from hotqueue.delivery import Delivery, Lane
+from hotqueue.ending import bury_unreadable
 from hotqueue.envelope import Envelope, noted
 from hotqueue.errors import BadMessage, ConfigurationError
-from hotqueue.execution import bury_unreadable, describe
+from hotqueue.execution import describe
 from hotqueue.waiting import Waiter
 from hotqueue.wakeup import Wakeup, listening
 

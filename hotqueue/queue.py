@@ -14,9 +14,9 @@ from hotqueue.caretaker import Caretaker
 from hotqueue.connection import CONSUMER_TIMEOUT_S, Connection, Pool
 from hotqueue.dead import DeadLetters
 from hotqueue.delivery import Lane, Progress
+from hotqueue.ending import Assignment
 from hotqueue.envelope import MAX_SIZE, Envelope
 from hotqueue.errors import BadMessage, ConfigurationError
-from hotqueue.execution import Assignment
 from hotqueue.handler import Handler, Mode, Options, refuse_while_importing, register
 from hotqueue.outbox import UNIQUE_FOR_S, Outbox, Seconds, Terms
 from hotqueue.own_loop import OwnDelivery, deliveries

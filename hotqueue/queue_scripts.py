@@ -30,10 +30,10 @@ _clear = Script("clear")
 _allowed = Script("allowed")
 
 
-def push(connection: Connection, queue: str, most: int, frames: Sequence[bytes]) -> tuple[int, int]:
-    """Put frames at the tail; return (1, length), or (-1, length) and nothing done if they are too many."""
+def push(connection: Connection, queue: str, most: int, frames: Sequence[bytes]) -> tuple[bool, int]:
+    """Put frames at the tail, if then at most `most` wait or are delayed; return whether, and how many do."""
     verdict, length = _push(connection, [keys.key_for_name(queue), keys.delayed(queue)], most, *frames)
-    return int(verdict), int(length)
+    return verdict == 1, int(length)
 
 
 def send(
@@ -43,12 +43,16 @@ def send(
     message_id: str,
     *,
     where: Where = "tail",
-    at_ms: int = 0,
+    at_ms: float = 0,
     unique: str | None = None,
     unique_ms: int = 0,
     most: int | None = None,
 ) -> tuple[int, Any]:
-    """Accept one message; return (1, id), (0, id of the first with this key), or (-1, length) if full."""
+    """Accept one message.
+
+    Returns (1, id), (0, id of the first with this unique key), or (-1, how many wait or are delayed) if there
+    are `most` already.
+    """
     names = [keys.key_for_name(queue), keys.delayed(queue), keys.unique(queue, unique or "")]
     taken_ms = "" if unique is None else unique_ms
     room = "" if most is None else most
@@ -67,16 +71,16 @@ class Tended:
 
 
 def tend(connection: Connection, queue: str) -> Tended:
-    """Move a bounded number of due messages to the queue; list retired incarnations that are to be swept."""
+    """Move a bounded number of due messages to the queue; list retired incarnations to be swept."""
     names = [keys.key_for_name(queue), keys.delayed(queue), keys.retired(queue), keys.paused(queue)]
-    moved, next_ms, paused, *sweeps = _tend(connection, names, RELEASE_FRAMES, RELEASE_BYTES)
+    moved, next_ms, paused, *sweeps = _tend(connection, names, TEND_FRAMES, RELEASE_BYTES)
     next_due_s = float("inf") if next_ms < 0 else next_ms / 1000
     return Tended(moved, next_due_s, bool(paused), [name.decode() for name in sweeps])
 
 
-def lapsed(connection: Connection, queue: str) -> dict[str, int]:
-    """Return incarnations whose lease is over by the server's clock, and when it ended in ms."""
-    found = _lapsed(connection, [keys.consumers(queue)])
+def lapsed(connection: Connection, queue: str, lease_ms: int) -> dict[str, int]:
+    """Return incarnations whose lease is over, or too long to be true, and when it ends in ms."""
+    found = _lapsed(connection, [keys.consumers(queue)], lease_ms)
     return {name.decode(): int(float(end)) for name, end in zip(found[::2], found[1::2], strict=True)}
 
 

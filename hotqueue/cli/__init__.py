@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import click
 
 from hotqueue import __version__
+from hotqueue.cli.access import InOrder
 from hotqueue.cli.clear import clear
 from hotqueue.cli.dead import dead
 from hotqueue.cli.doctor import doctor
@@ -24,17 +25,8 @@ _CODES = ((ConfigurationError, _USAGE), ((NotSent, OutcomeUnknown), _REDIS), (Ho
 _COMMANDS = (info, workers, peek, send, pause, resume, clear, dead, doctor, server)
 
 
-class _InOrder(click.Group):
-    """Lists its commands as they were added: what one needs most comes first."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return their names."""
-        del ctx
-        return list(self.commands)
-
-
 @click.group(
-    cls=_InOrder,
+    cls=InOrder,
     context_settings={"auto_envvar_prefix": "HOTQUEUE", "help_option_names": ["-h", "--help"]},
     epilog="Workers are started by hotqueue-worker.",
 )

@@ -40,7 +40,7 @@ class Access:
             keys.key_for_name(name),
             keys.delayed(name),
             keys.dead(name),
-            keys.claims(name),
+            keys.counters(name),
             keys.paused(name),
         )
         if self.pool.call("EXISTS", *traces) or self.pool.call("SISMEMBER", keys.QUEUES, name):
@@ -54,6 +54,15 @@ class Access:
     def queue(self, name: str, serializer: object = "pickle") -> HotQueue:
         """Return that queue."""
         return HotQueue(name, serializer, url=self.url, envelope=True)
+
+
+class InOrder(click.Group):
+    """Lists its commands as they were added: what one needs most comes first."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return their names."""
+        del ctx
+        return list(self.commands)
 
 
 def with_access(command: Callable[..., Any]) -> Callable[..., Any]:

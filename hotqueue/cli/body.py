@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 from hotqueue.cli.text import printable
+from hotqueue.ending import one_line
 from hotqueue.envelope import Envelope
 from hotqueue.errors import BadMessage, ConfigurationError
-from hotqueue.execution import one_line
 from hotqueue.frame import WRAPPED, Frame
 from hotqueue.serializers import JSON, MSGPACK, OTHER, PICKLE, TEXT, codec_for
 from hotqueue.signing import signer_from

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import click
 
 from hotqueue.cli import dead_entry
-from hotqueue.cli.access import Access, as_json, echo_json, make_sure, with_access, yes
+from hotqueue.cli.access import Access, InOrder, as_json, echo_json, make_sure, with_access, yes
 from hotqueue.cli.dead_choice import Choice, choosing
 from hotqueue.cli.text import screen_width, some
 from hotqueue.dead import DeadLetters, DeadMessage
@@ -17,13 +17,16 @@ _dry_run = click.option("--dry-run", is_flag=True, help="Only show what would be
 _queue = click.argument("queue")
 
 
-@click.group()
-def dead() -> None:
+@click.group(cls=InOrder, invoke_without_command=True)
+@click.pass_context
+def dead(context: click.Context) -> None:
     """Look at dead messages, retry them and drop them.
 
     A message is dead when its handler failed for the last time or rejected it, when it crashed its worker too
     often, when it came too late or cannot be read. It stays until somebody decides.
     """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 @dead.command("ls")

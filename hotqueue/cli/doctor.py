@@ -67,4 +67,8 @@ def _examine(access: Access, queues: Sequence[str]) -> list[Finding]:
 def _lines(finding: Finding, width: int | None) -> list[str]:
     todo = f" -> {finding.todo}" if finding.todo else ""
     line = printable(f"{finding.level:5} {finding.check:9} {finding.text}{todo}")
-    return [line] if width is None else textwrap.wrap(line, width, subsequent_indent=_INDENT)
+    return (
+        [line]
+        if width is None
+        else textwrap.wrap(line, width, subsequent_indent=_INDENT, break_on_hyphens=False)
+    )

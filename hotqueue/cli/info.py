@@ -34,8 +34,8 @@ _NONE_KNOWN = "No queue is known there yet: one is listed once a worker or `hotq
 def info(access: Access, queues: tuple[str, ...], *, interval: float | None, as_json: bool) -> None:
     """Show what QUEUE, or every queue, holds and how fast it moves.
 
-    Rates are the difference of two looks, one second apart or SECONDS. What comes in counts everything new,
-    retries of dead messages too; what goes out is what was acknowledged or deleted.
+    Rates are the difference of two looks, one second apart or SECONDS: what is new there, and what was
+    acknowledged or deleted. Consumers are those of at-least-once.
     """
     names = [access.check(name) for name in queues]
     before: Mapping[str, Stats] = {}

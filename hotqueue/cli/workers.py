@@ -90,7 +90,7 @@ def workers(access: Access, *, as_json: bool) -> None:
             echo_json(process.fields())
         return
     if not found:
-        click.echo("Nobody consumes at least once.")
+        click.echo("No consumer is registered.")
         return
     width = screen_width()
     head, *rows = table(_HEAD, [process.row() for process in found])

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 from hotqueue import events, identity, keys, scripts
 from hotqueue.connection import CONSUMER_TIMEOUT_S, Connection, check_version
+from hotqueue.ending import one_line
 from hotqueue.errors import ConfigurationError, NotSent, OutcomeUnknown, Refused
-from hotqueue.execution import one_line
 from hotqueue.upkeep import RENEW_EVERY_S, Upkeep
 from hotqueue.worker.recovery import Left, Served, recover
 from hotqueue.worker.scoreboard import Scoreboard

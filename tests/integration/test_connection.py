@@ -29,6 +29,10 @@ from tests.support.waiting import wait_until
 CUTS = ["before the request", "before the reply", "inside the reply", "freeze"]
 
 
+class Alarm(Exception):
+    """What a signal handler of the application raises."""
+
+
 @pytest.fixture
 def proxy(server: LiveServer, redis_url: str) -> Iterator[Proxy]:
     with proxy_to(server.port) as proxy:
@@ -110,6 +114,17 @@ def test_a_producer_waits_two_seconds_at_most_for_each_step_unless_told_otherwis
     assert made.socket_timeout == 7
 
 
+def test_a_message_that_was_not_sent_to_its_end_was_not_enqueued(
+    queue: HotQueue, proxy: Proxy, client: redis.Redis
+) -> None:
+    proxy.harm("freeze", on=b"RPUSH")
+    with pytest.raises(NotSent, match="nothing was sent: Timeout writing"):
+        queue.enqueue(b"x" * 50_000_000)
+    proxy.thaw()
+    queue.enqueue("next")
+    assert [queue.dequeue(), client.llen(queue.key)] == ["next", 0]
+
+
 def test_a_server_that_answers_nothing_costs_a_producer_one_timeout(proxy: Proxy) -> None:
     queue = HotQueue("myqueue", url=proxy.url)
     proxy.harm("freeze", on=b"RPUSH")
@@ -145,6 +160,14 @@ def test_a_wrong_or_missing_password_is_said_and_nothing_was_sent(tmp_path: Path
         assert queue.dequeue() == "a"
 
 
+def test_a_missing_password_is_not_taken_for_a_server_without_a_version(tmp_path: Path) -> None:
+    with fresh_server(tmp_path, requirepass="right") as server:
+        connection = Connection(Address.from_url(f"redis://127.0.0.1:{server.port}"), CONSUMER_TIMEOUT_S)
+        with pytest.raises(Refused, match="NOAUTH"):
+            check_version(connection)
+        connection.close()
+
+
 def test_what_an_acl_forbids_is_said(tmp_path: Path) -> None:
     with fresh_server(tmp_path, user=["alice on >secret ~* +@all -rpush"]) as server:
         queue = HotQueue("myqueue", url=f"redis://alice:secret@127.0.0.1:{server.port}")
@@ -153,6 +176,36 @@ def test_what_an_acl_forbids_is_said(tmp_path: Path) -> None:
             queue.enqueue("a")
         assert caught.value.code == "NOPERM"
         assert queue.dequeue() is None
+
+
+def test_who_may_not_use_client_unblock_still_waits_for_messages(tmp_path: Path) -> None:
+    with fresh_server(tmp_path, user=["alice on >secret ~* +@all -client"]) as server:
+        queue = HotQueue("myqueue", url=f"redis://alice:secret@127.0.0.1:{server.port}")
+        messages = queue.consume()
+        thread = threading.Thread(
+            target=lambda: (wait_until(lambda: server.info["blocked_clients"]), queue.enqueue("came later"))
+        )
+        thread.start()
+        assert next(messages) == "came later"
+        thread.join()
+
+
+def test_an_interruption_while_connecting_leaves_no_half_open_connection(tmp_path: Path) -> None:
+    class Provider(redis.CredentialProvider):
+        asked = 0
+
+        def get_credentials(self) -> tuple[str]:
+            self.asked += 1
+            if self.asked == 1:
+                raise Alarm
+            return ("right",)
+
+    with fresh_server(tmp_path, requirepass="right") as server:
+        queue = HotQueue("myqueue", port=server.port, credential_provider=Provider())
+        with pytest.raises(Alarm):
+            queue.enqueue("a")
+        queue.enqueue("b")
+        assert queue.dequeue() == "b"
 
 
 def test_too_many_clients_is_a_refusal_and_not_an_unknown_outcome(tmp_path: Path) -> None:
@@ -220,10 +273,6 @@ def test_one_connection_serves_all_calls_of_one_thread(server: LiveServer, redis
     queue.enqueue(1, 2)
     assert list(queue.consume(timeout=0.01)) == [1, 2]
     assert server.info["total_connections_received"] == before + 1
-
-
-class Alarm(Exception):
-    """What a signal handler of the application raises."""
 
 
 @pytest.fixture

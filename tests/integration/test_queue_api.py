@@ -13,8 +13,9 @@ import pytest
 import redis
 
 import hotqueue
-from hotqueue import BadMessage, ConfigurationError, HotQueue, TooLarge, key_for_name
-from hotqueue.frame import is_frame
+from hotqueue import BadMessage, ConfigurationError, HotQueue, OutcomeUnknown, TooLarge, key_for_name
+from hotqueue.frame import is_frame, pack
+from hotqueue.serializers import PICKLE
 from tests.support.servers import LiveServer, fresh_server
 from tests.support.waiting import wait_until
 
@@ -302,6 +303,49 @@ def test_a_message_that_cannot_be_pickled_is_refused_and_so_is_all_that_came_wit
     assert len(queue) == 0
 
 
+SECRET = "a secret of sixteen bytes or more"
+
+
+def test_with_a_secret_what_was_not_signed_for_this_queue_goes_to_the_dead_list_undecoded(
+    redis_url: str, client: redis.Redis
+) -> None:
+    queue = HotQueue("myqueue", url=redis_url, secret=SECRET)
+    queue.enqueue("signed")
+    HotQueue("other", url=redis_url, secret=SECRET).enqueue("for another queue")
+    client.lmove("hotqueue:other", queue.key, "LEFT", "RIGHT")
+    HotQueue("myqueue", url=redis_url).enqueue("unsigned")
+    client.rpush(queue.key, UNREADABLE["a pickle that ends the program"])
+    assert list(queue.consume(block=False)) == ["signed"]
+    assert client.zcard("{hotqueue:myqueue}:dead") == 3
+
+
+@pytest.mark.parametrize("headers", [b"[1]", b"{", b"\xff"], ids=repr)
+def test_a_frame_whose_headers_are_no_json_object_goes_to_the_dead_list(
+    queue: HotQueue, client: redis.Redis, headers: bytes
+) -> None:
+    client.rpush(queue.key, pack(pickle.dumps("a"), PICKLE, headers=headers))
+    with pytest.raises(BadMessage, match="the headers are not"):
+        queue.dequeue()
+    assert client.zcard("{hotqueue:myqueue}:dead") == 1
+
+
+def test_a_message_that_can_neither_be_read_nor_buried_is_said_to_be_lost(tmp_path: Path) -> None:
+    class Fatal:
+        dumps = staticmethod(str)
+
+        @staticmethod
+        def loads(body: bytes) -> str:
+            server.kill()
+            raise ValueError(body)
+
+    with fresh_server(tmp_path) as server:
+        queue = HotQueue("myqueue", Fatal, port=server.port)
+        queue.enqueue("a")
+        with pytest.raises(OutcomeUnknown, match="a message of queue 'myqueue' may have been lost"):
+            queue.dequeue()
+        server.start()
+
+
 UNREADABLE = {
     "random bytes": b"\x9b\x00\xff\x13garbage",
     "an empty body": b"",
@@ -394,6 +438,8 @@ BAD_ARGUMENTS = {
     "not text that can be written as UTF-8": {"name": "\ud800"},
     "unknown scheme 'http'": {"url": "http://localhost"},
     "no scheme": {"url": "localhost:6379"},
+    "could not be cast to integer": {"url": "redis://localhost:port"},
+    "Connection is not a kind of connection": {"client": redis.asyncio.Redis()},
     "database 'jobs' is not a number": {"url": "redis://localhost/jobs"},
     r"redis\+cluster:// is not supported yet": {"url": "redis+cluster://localhost"},
     r"redis\+sentinel:// is not supported yet": {"url": "redis+sentinel://localhost"},
@@ -416,6 +462,12 @@ def test_a_wrong_argument_is_refused_in_one_line_that_names_it(said: str, wrong:
     with pytest.raises(ConfigurationError, match=said) as caught:
         HotQueue(**{"name": "myqueue", **wrong})
     assert "\n" not in str(caught.value)
+
+
+def test_a_wrong_hotqueue_envelope_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOTQUEUE_ENVELOPE", "maybe")
+    with pytest.raises(ConfigurationError, match="HOTQUEUE_ENVELOPE is 'maybe': use 1"):
+        HotQueue("myqueue")
 
 
 def test_no_password_is_shown_by_a_queue_or_its_address() -> None:

@@ -125,6 +125,15 @@ def test_whatever_can_be_called_can_be_a_handler(queue: HotQueue, loops: list[An
     assert len(loops) == 3
 
 
+def test_what_does_not_tell_its_arguments_is_always_called(queue: HotQueue, loops: list[Any]) -> None:
+    handler = queue.worker(max)
+    assert handler([1, 3, 2]) == 3
+    with pytest.raises(TypeError):
+        handler()
+    handler.check_callable_with_message()
+    assert (loops, handler.where) == ([], "?")
+
+
 def test_it_looks_like_its_function(queue: HotQueue) -> None:
     def square(n: int) -> int:
         """Return n times n."""
