@@ -158,14 +158,14 @@ class AtLeastOnce:
         with self._risk():
             number = scripts.retry(
                 self._connection, self._queue, life.name, life.claim.number,
-                done=delivery.index, frame=frame, delay_ms=int(delay_s * 1000),
+                done=delivery.index, frame=frame, delay_ms=delay_s * 1000,
             )  # fmt: skip
         self._settled(life, number)
 
     def give_back(self) -> None:
-        """Retire: what was taken and not done goes back. The next use begins a new life."""
+        """If something was taken and not done, retire: it goes back. The next use begins a new life."""
         self._held.clear()
-        if self._life is not None:
+        if self._life is not None and self._life.claim.done < self._life.claim.size:
             with self._risk():
                 self._retire(self._life, sweep_ms=None)
             self._life = None

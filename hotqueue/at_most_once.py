@@ -24,8 +24,12 @@ class AtMostOnce:
         self._unburied: list[tuple[str, bytes]] = []
 
     def open(self) -> None:
-        """Connect, and bury what could not be buried before."""
-        self.client_id = self._connection.client_id()
+        """Connect, say by which number a wait can be ended, and bury what could not be buried before."""
+        client_id = self._connection.client_id()
+        if client_id != self.client_id:
+            self.client_id = client_id
+            for queue in self.queues:
+                self._progress.registered(queue, 0, client_id)
         while self._unburied:
             scripts.bury_popped(self._connection, *self._unburied[0])
             del self._unburied[0]

@@ -1,6 +1,7 @@
-"""The caretaker: a thread beside a consumer in the caller's own process, in the place of a supervisor's keeper."""
+"""The caretaker: a thread beside a consumer in the caller's own process, like the keeper of a supervisor."""
 
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -19,22 +20,24 @@ class Caretaker(Unwatched):
     def __init__(self, queue: str, address: Address) -> None:
         """Nothing is sent before `caring`."""
         self._incarnation = 0
+        self._client_id = 0
         self._renewed_s = time.monotonic()
-        self._paused = False
+        self._renew_at_s = self._renewed_s
         self._connection = Connection(address, CONSUMER_TIMEOUT_S)
         self._upkeep = Upkeep(queue, self._connection)
         self._stop = threading.Event()
 
     def registered(self, queue: str, incarnation: int, client_id: int) -> None:
         """Keep the lease of this one from now on."""
-        del queue, client_id
+        del queue
         self._incarnation = incarnation
+        self._client_id = client_id
         self._renewed_s = time.monotonic()
 
     def is_paused(self, queue: str) -> bool:
         """Tell whether nothing of the queue may be started."""
         del queue
-        return self._paused
+        return self._upkeep.is_paused
 
     def is_fresh(self, queue: str) -> bool:
         """Tell whether the lease has been renewed within half of it."""
@@ -43,30 +46,43 @@ class Caretaker(Unwatched):
 
     @contextlib.contextmanager
     def caring(self) -> Iterator[None]:
-        """Run the thread for the time of the block."""
-        thread = threading.Thread(target=self._run, name="hotqueue-caretaker", daemon=True)
+        """Look after the queue once, then in a thread for the time of the block.
+
+        What was forked in the block has no such thread, and leaves it alone.
+        """
+        owner = os.getpid()
+        with contextlib.suppress(NotSent, OutcomeUnknown):
+            self._upkeep.take_over_neighbours()
+        again_s = self._care()  # once before the first message, because the queue may be paused
+        thread = threading.Thread(target=self._run, args=(again_s,), name="hotqueue-caretaker", daemon=True)
         thread.start()
         try:
             yield
         finally:
-            self._stop.set()
-            thread.join()
+            if os.getpid() == owner:
+                self._stop.set()
+                if thread is not threading.current_thread():  # it may be the one that collects garbage
+                    thread.join()
 
-    def _run(self) -> None:
-        with contextlib.suppress(NotSent, OutcomeUnknown):
-            self._upkeep.take_over_neighbours()
-        again_s = 0.0
-        next_renewal_s = 0.0
+    def _run(self, again_s: float) -> None:
         while not self._stop.wait(again_s):
-            again_s = TEND_EVERY_S
-            with contextlib.suppress(NotSent, OutcomeUnknown):
-                if time.monotonic() >= next_renewal_s:
-                    self._renew()
-                    next_renewal_s = time.monotonic() + RENEW_EVERY_S
-                again_s = self._upkeep.tend()
-                self._paused = self._upkeep.is_paused
+            again_s = self._care()
         self._connection.close()
+
+    def _care(self) -> float:
+        """Do what is due; return in how many seconds to come again."""
+        try:
+            if time.monotonic() >= self._renew_at_s:
+                self._renew()
+            again_s = self._upkeep.tend()
+            if self._upkeep.is_paused and self._client_id:
+                self._upkeep.end_waits([self._client_id])
+        except (NotSent, OutcomeUnknown):
+            return TEND_EVERY_S
+        return again_s
 
     def _renew(self) -> None:
         self._upkeep.renew([identity.text(self._incarnation)] if self._incarnation else [])
         self._renewed_s = time.monotonic()
+        self._renew_at_s = self._renewed_s + RENEW_EVERY_S
+        self._upkeep.take_over()

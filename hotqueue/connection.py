@@ -70,6 +70,7 @@ class Connection:
         self._pid = os.getpid()
         self._client_id: int | None = None
         self._due = 0  # replies
+        self.times_connected = 0
 
     def open(self) -> None:
         """Connect and authenticate, unless that is done and the server has not hung up since.
@@ -91,6 +92,7 @@ class Connection:
         except BaseException:
             self.close()  # redis-py would leave it open, half way through its greeting
             raise
+        self.times_connected += 1
 
     def call(self, *command: bytes | str | float) -> Any:
         """Send one command and return its reply. Raises NotSent, Refused or OutcomeUnknown."""

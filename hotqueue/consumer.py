@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import random
 import signal
 import time
@@ -21,7 +22,7 @@ BACK_OFF_S = (0.1, 30.0)
 LOOK_EVERY_S = 0.5  # where Redis lets nobody wait, or a queue is paused
 _MOST_DOUBLINGS = 20
 # A full server refuses BLMOVE, and an ACL may; to take by script still works, and must, to drain it.
-_MAY_TAKE = {"OOM", "NOPERM"}
+MAY_TAKE = {"OOM", "NOPERM"}
 
 
 class Consumer:
@@ -41,18 +42,17 @@ class Consumer:
         self._ready: deque[Delivery] = deque()  # taken, not begun
         self._failures = 0
         self._may_wait = True
+        self._pid = 0
 
     def run(self, idle_s: float | None = None) -> None:
         """Consume until the wake-up's flag is set, or nothing came for `idle_s` seconds (0: not at once).
 
-        Whatever ends it, the lanes are closed, and what was taken and not done goes back.
+        Whatever ends it, the lanes are closed, and what was taken and not done goes back. In a fork that a
+        handler made and returned from, or raised in, it ends at once and touches nothing of its parent's.
         """
-        with contextlib.ExitStack() as ending:
-            ending.callback(self._waiter.close)
-            ending.callback(self._executor.close)  # after the lanes: a task of the user's may not want to end
-            for lane in self._all:
-                ending.callback(_close, lane)
-            while not self._wakeup.is_set:
+        self._pid = os.getpid()
+        try:
+            while not self._wakeup.is_set and not self._is_a_copy:
                 try:
                     delivery = self._next(idle_s)
                     if delivery is None:
@@ -60,12 +60,29 @@ class Consumer:
                     self._execute(delivery)
                 except (NotSent, OutcomeUnknown) as error:
                     self._back_off(error)
+        finally:
+            if not self._is_a_copy:
+                self._close()
+
+    @property
+    def _is_a_copy(self) -> bool:
+        return os.getpid() != self._pid
+
+    def _close(self) -> None:
+        with contextlib.ExitStack() as ending:
+            ending.callback(self._waiter.close)
+            ending.callback(self._executor.close)  # after the lanes: a task of the user's may not want to end
+            for lane in self._all:
+                ending.callback(_close, lane)
 
     def _execute(self, delivery: Delivery) -> None:
         self._progress.running(delivery, self._executor.handler_of(delivery))
         with self._wakeup.interruptible():
             run = self._executor.run(delivery)
-        self._executor.settle(run)
+        if not self._is_a_copy:
+            self._executor.settle(run)
+        elif run.error is not None:
+            raise run.error
 
     def _next(self, idle_s: float | None) -> Delivery | None:
         """Return the next message; None once the flag is set or nothing came for `idle_s`."""
@@ -104,12 +121,15 @@ class Consumer:
 
     def _look(self) -> bool:
         """Take from the first queue that has something; acknowledge what is done of the others."""
-        for queue in self._open_queues():
+        order = self._open_queues()
+        for queue in order:
             delivery = self._lanes[queue].take(queue)
             if delivery is not None:
                 self._ready.append(delivery)
                 break
         for lane in self._all:
+            if not any(queue in order for queue in lane.queues):
+                lane.give_back()
             lane.flush()
         self._recovered()
         return bool(self._ready)
@@ -131,7 +151,7 @@ class Consumer:
             self._ready.extend(self._waiter.wait(lanes, order, seconds))
             self._may_wait = True
         except Refused as refused:
-            if refused.code not in _MAY_TAKE:
+            if refused.code not in MAY_TAKE:
                 raise
             self._pause_instead(refused, seconds)
 

@@ -8,14 +8,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from hotqueue import events
 from hotqueue.delivery import Delivery
 from hotqueue.envelope import EXPIRES, Envelope, noted, trail_of
-from hotqueue.errors import BadMessage, Expired
+from hotqueue.errors import Expired
 from hotqueue.retries import Retries, exponential
-from hotqueue.trail import Scalar
+
+if TYPE_CHECKING:
+    from hotqueue.trail import Scalar
 
 TRACEBACK_CHARACTERS = 6000
 LINE_CHARACTERS = 500
@@ -61,7 +63,7 @@ def delay_s(run: Run) -> float | None:
     failures = run.delivery.trail.failures + 1
     try:
         return run.assignment.retries.delay_s(run.error, failures)
-    except Exception as error:  # noqa: BLE001 - a user's backoff function must not cost the message
+    except BaseException as error:  # noqa: BLE001 - a user's backoff function must not cost the message
         events.emit(logging.ERROR, events.BACKOFF_FAILED, error=error, handler=run.assignment.handler)
         return exponential(failures)
 
@@ -109,22 +111,19 @@ def report(run: Run, duration_ms: float, again_in_s: float | None) -> None:
     )
 
 
-def bury_unreadable(delivery: Delivery, error: BadMessage) -> None:
-    """Bury what cannot be decoded, where no handler is."""
-    at_ms = int(time.time() * 1000)
-    reason: dict[str, Scalar] = {"kind": "unreadable", "error": one_line(error), "at": at_ms}
-    trail = trail_of(delivery.raw).with_reason(**reason)
+def bury_unrun(delivery: Delivery, kind: Outcome, error: BaseException) -> None:
+    """Bury what cannot be handed out, where no handler is."""
+    said = one_line(error)
     events.emit(
-        logging.ERROR, events.MESSAGE_BURIED,
-        queue=delivery.queue, id=delivery.id, reason=f"unreadable: {one_line(error)}",
-    )  # fmt: skip
+        logging.ERROR, events.MESSAGE_BURIED, queue=delivery.queue, id=delivery.id, reason=f"{kind}: {said}"
+    )
+    trail = trail_of(delivery.raw).with_reason(kind=kind, error=said, at=int(time.time() * 1000))
     delivery.lane.bury(delivery, noted(delivery.raw, trail))
 
 
-def check_age(run: Run) -> None:
+def check_age(delivery: Delivery, max_age_s: float | None = None) -> None:
     """Raise Expired if it is too late to run it."""
-    delivery = run.delivery
-    limits = (delivery.headers.get(EXPIRES), run.assignment.max_age_s)
+    limits = (delivery.headers.get(EXPIRES), max_age_s)
     longest_s = min((limit for limit in limits if isinstance(limit, int | float)), default=None)
     if longest_s is None or delivery.enqueued_ms is None:
         return

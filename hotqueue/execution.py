@@ -4,7 +4,6 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable
-from pathlib import Path
 from typing import Any
 
 from hotqueue import ending
@@ -16,10 +15,7 @@ from hotqueue.frame import WRAPPED, enqueued_ms, id_text
 from hotqueue.retries import Reject
 from hotqueue.wakeup import Forced
 
-TRACEBACK_CHARACTERS = 6000
-LINE_CHARACTERS = 500
 CANCEL_S = 1.0
-_CALLERS = (str(Path(__file__).parent), str(Path(asyncio.__file__).parent))
 
 
 class Executor:
@@ -72,7 +68,7 @@ class Executor:
             envelope = run.assignment.envelope()
             opened = envelope.read(run.delivery.raw)
             describe(run.delivery, opened)
-            ending.check_age(run)
+            ending.check_age(run.delivery, run.assignment.max_age_s)
             run.message = envelope.decode(opened)
         except Expired as error:
             run.outcome, run.error = "expired", error

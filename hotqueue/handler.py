@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec,
 from hotqueue.caretaker import Caretaker
 from hotqueue.connection import CONSUMER_TIMEOUT_S, Connection, check_version
 from hotqueue.consumer import consume_here
+from hotqueue.durations import Seconds, seconds_of
 from hotqueue.errors import ConfigurationError
-from hotqueue.retries import Backoff, Retries, retries_from
+from hotqueue.retries import Backoff, Kinds, Retries, retries_from
 
 if TYPE_CHECKING:
     from hotqueue.queue import HotQueue
@@ -37,10 +38,11 @@ class Options:
     timeout: float | None = None
     block: bool = True
     retries: int | None = None
-    backoff: Backoff | float | None = None
-    retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = None
-    max_age: float | None = None
+    backoff: Backoff | None = None
+    retry_on: Kinds | None = None
+    max_age: Seconds | None = None
     policy: Retries = field(init=False)
+    max_age_s: float | None = field(init=False)
 
     def __post_init__(self) -> None:
         """Raise ConfigurationError for what cannot work."""
@@ -50,6 +52,8 @@ class Options:
         at_most_once = self.delivery == "at-most-once"
         policy = retries_from(self.retries, self.backoff, self.retry_on, at_most_once=at_most_once)
         object.__setattr__(self, "policy", policy)
+        max_age_s = None if self.max_age is None else seconds_of("max_age", self.max_age)
+        object.__setattr__(self, "max_age_s", max_age_s)
 
 
 class Handler(Generic[P, R]):
@@ -103,7 +107,7 @@ class Handler(Generic[P, R]):
         Ends after `timeout` idle seconds (None or 0: never), or with `block=False` as soon as the queue is
         empty; by default as the decorator said. In the main thread INT and TERM let the running message
         finish and end the loop; a second INT interrupts it, and the message goes back. A message whose
-        handler raises goes to the dead list and the loop goes on; when Redis is lost it waits for it. Raises
+        handler raises runs again later, and the loop goes on; when Redis is lost it waits for it. Raises
         NotSent if Redis cannot be reached at the start, ConfigurationError while the worker imports modules,
         for wrong `args` or a Redis that is too old.
         """

@@ -5,7 +5,12 @@ import json
 import os
 import secrets
 import socket
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+_ENDED = {"Z", "X"}
+_START = 19
 
 
 def new_incarnation() -> int:
@@ -30,19 +35,18 @@ def owner(watched_by: int | None = None) -> str:
 
 
 def is_gone(owner_json: bytes | None) -> bool:
-    """Tell whether an owner was a process of this machine and pid namespace, and neither it nor its watcher is left.
+    """Tell whether an owner was a process of this very machine, and neither it nor its watcher is left.
 
-    A host name alone never decides that: boot id and namespace do, and the start time where the pid lives on.
+    A host name alone never decides that: boot id and pid namespace do, and the start time where the pid is
+    in use. False wherever it cannot be known.
     """
+    here = _host()
     try:
         owner = json.loads(owner_json or b"")
-        here = _host()
         if not here["boot"] or not here["pidns"] or any(owner[key] != here[key] for key in ("boot", "pidns")):
             return False
-        if not _started(1):  # mounted with hidepid: a process that is not to be seen may well be there
-            return False
-        return all(_started(int(each["pid"])) != each["started"] for each in (owner, owner.get("watcher", owner)))
-    except (ValueError, KeyError, TypeError):
+        return not any(map(_may_live, (owner, owner.get("watcher", owner))))
+    except (ValueError, KeyError, TypeError, OverflowError):
         return False
 
 
@@ -55,11 +59,26 @@ def _host() -> dict[str, str]:
     }
 
 
+def _may_live(process: Mapping[str, Any]) -> bool:
+    pid = int(process["pid"])
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        pass
+    fields = _stat(pid)  # nothing where /proc is mounted with hidepid
+    return not fields or (fields[0] not in _ENDED and process["started"] in {"", fields[_START]})
+
+
 def _started(pid: int) -> str:
-    """Return when a process started, in clock ticks since boot; empty if it has ended, or there is no /proc."""
-    stat = _read(f"/proc/{pid}/stat")
-    fields = stat.rpartition(")")[2].split()  # the name before it may hold spaces and brackets
-    return fields[19] if fields and fields[0] not in {"Z", "X"} else ""
+    """Return when a process started, in clock ticks since boot; empty where there is no /proc."""
+    return "".join(_stat(pid)[_START : _START + 1])
+
+
+def _stat(pid: int) -> list[str]:
+    """Return what the kernel says of a process, from its state on: the name before may hold anything."""
+    return _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
 
 
 def _read(path: str) -> str:

@@ -14,14 +14,15 @@ from hotqueue.caretaker import Caretaker
 from hotqueue.connection import CONSUMER_TIMEOUT_S, Connection, Pool
 from hotqueue.dead import DeadLetters
 from hotqueue.delivery import Lane, Progress
+from hotqueue.durations import Seconds, seconds_of
 from hotqueue.ending import Assignment
 from hotqueue.envelope import MAX_SIZE, Envelope
 from hotqueue.errors import BadMessage, ConfigurationError
 from hotqueue.handler import Handler, Mode, Options, refuse_while_importing, register
-from hotqueue.outbox import UNIQUE_FOR_S, Outbox, Seconds, Terms
-from hotqueue.own_loop import OwnDelivery, deliveries
+from hotqueue.outbox import UNIQUE_FOR_S, Outbox, Terms
+from hotqueue.own_loop import OwnDelivery, OwnLoop
 from hotqueue.reader import Reader
-from hotqueue.retries import Backoff
+from hotqueue.retries import Backoff, Kinds
 from hotqueue.serializers import codec_for
 from hotqueue.signing import signer_from
 from hotqueue.stats import Stats
@@ -44,9 +45,9 @@ class HotQueue:
     settings, not its connections), or redis-py's keyword arguments; by default HOTQUEUE_URL, REDIS_URL, then
     localhost. `envelope` True writes frames, False bare bodies; by default HOTQUEUE_ENVELOPE decides, then
     the serializer. `secret` signs messages and `strict` refuses unsigned ones (HOTQUEUE_SECRET,
-    HOTQUEUE_STRICT). `max_size` limits a message, in bytes, `max_length` the number that wait or are delayed. Redis may take 2 seconds to connect and 2 to
-    reply, or as many as `socket_connect_timeout` and `socket_timeout` say. Nothing connects before use.
-    Raises ConfigurationError.
+    HOTQUEUE_STRICT). `max_size` limits a message, in bytes, `max_length` how many may wait or be delayed.
+    Redis may take 2 seconds to connect and 2 to reply, or as many as `socket_connect_timeout` and
+    `socket_timeout` say. Nothing connects before use. Raises ConfigurationError.
     """
 
     def __init__(
@@ -114,16 +115,17 @@ class HotQueue:
         with self._pool.lent() as connection:
             return stats.look(connection, self.name)
 
-    def pause(self, seconds: float | None = None) -> None:
-        """Have handlers take nothing more from this queue, for `seconds` or until `resume`.
+    def pause(self, seconds: Seconds | None = None) -> None:
+        """Have nothing more taken by handlers and `deliveries`, for `seconds` or until `resume`.
 
         Takes effect within about a second. What runs is finished; `dequeue` and `consume` know no pause.
+        Raises NotSent, OutcomeUnknown, ConfigurationError.
         """
-        expiry = () if seconds is None else ("PX", int(seconds * 1000))
+        expiry = () if seconds is None else ("PX", max(1, int(seconds_of("seconds", seconds) * 1000)))
         self._pool.call("SET", keys.paused(self.name), "1", *expiry)
 
     def resume(self) -> None:
-        """End a pause."""
+        """End a pause. Raises NotSent, OutcomeUnknown."""
         self._pool.call("DEL", keys.paused(self.name))
 
     def enqueue(self, *messages: object) -> None:
@@ -152,12 +154,13 @@ class HotQueue:
     ) -> str:
         """Put one message, with optional JSON `headers`, into the queue and return its id.
 
-        `delay` (seconds or timedelta) or `at` (datetime with a time zone) says when it is due, `expires` how old
-        it may get before it is not run any more, `front` that it goes to the head. `unique`: while another
-        message was sent under the same key within `unique_for` (1 hour), nothing is sent and the id of the
-        first is returned; so a send that raised OutcomeUnknown can safely be repeated. `durable` waits until
-        the message is on disk. It is always written as a frame, so ConfigurationError is raised with
-        `envelope=False`: a bare body has no id. Raises what `enqueue` raises, too.
+        Times are in seconds or a timedelta. `delay` or `at`, which needs a time zone, says when it is due;
+        `front` puts it at the head. Older than `expires` it is not run any more. If within `unique_for`
+        (1 hour) another was accepted under the key `unique`, nothing is sent and the id of that one is
+        returned: so a send that raised OutcomeUnknown can safely be repeated. `durable` waits until it is on
+        disk, or on a replica where Redis is older than 7.2; OutcomeUnknown if that is not confirmed in 5
+        seconds. It is always written as a frame, so ConfigurationError is raised with `envelope=False`: a
+        bare body has no id. Raises what `enqueue` raises, too.
         """
         terms = Terms(delay, at, unique, unique_for, expires, front, durable)
         return self._outbox.send(message, headers, terms)
@@ -208,15 +211,16 @@ class HotQueue:
                     reader.begin(delivery)
 
     def deliveries(self, timeout: float | None = None) -> Iterator[OwnDelivery]:
-        """Yield deliveries, at-least-once, for a loop of your own: settle each by `ack`, `retry` or `reject`.
+        """Yield deliveries, at least once, for a loop of your own: settle each by `ack`, `retry` or `reject`.
 
-        Ends after `timeout` idle seconds (None or 0: never) or on Ctrl-C. What was not settled when the loop is
-        left goes back to the head. Raises NotSent, OutcomeUnknown, ConfigurationError for a delivery not settled.
+        Ends after `timeout` idle seconds (None or 0: never), or on Ctrl-C while it waits. What was not
+        settled when the loop is left goes back to the head. Raises NotSent, OutcomeUnknown, or
+        ConfigurationError if the one before was not settled.
         """
         refuse_while_importing("deliveries()")
         caretaker = Caretaker(self.name, self.address)
         lane = self.lane("at-least-once", caretaker)
-        return deliveries(self.name, lane, caretaker, lambda: self._envelope, timeout)
+        return OwnLoop(self.name, lane, caretaker, lambda: self._envelope).run(timeout)
 
     @overload
     def worker(self, function: Callable[P, R], /) -> Handler[P, R]: ...
@@ -227,9 +231,9 @@ class HotQueue:
         *,
         delivery: Mode = ...,
         retries: int = ...,
-        backoff: Backoff | float = ...,
-        retry_on: type[BaseException] | tuple[type[BaseException], ...] = ...,
-        max_age: float | None = ...,
+        backoff: Backoff = ...,
+        retry_on: Kinds = ...,
+        max_age: Seconds = ...,
         timeout: float | None = ...,
         block: bool = ...,
     ) -> Callable[[Callable[P, R]], Handler[P, R]]: ...
@@ -237,11 +241,12 @@ class HotQueue:
         """Make a function the handler of this queue, for `hotqueue-worker` and for a loop of your own.
 
         `delivery` is "at-least-once" (the default: a message is done when its handler is) or "at-most-once".
-        A failed message runs again up to `retries` times (10), `backoff` seconds later: a number, a list, or a
-        function of the number of failures; by default up to 15 s × 2ⁿ and 1 h, half of it random. It does so after
-        errors of the kinds in `retry_on` (Exception), then it goes to the dead list, as does at once what is older than
-        `max_age` seconds. A handler may raise `Retry` or `Reject`. At-most-once knows no retries.
-        `timeout` (seconds) and `block` concern only the loop in your own process, see `Handler.run`.
+        A failed message runs again up to `retries` times (10), `backoff` seconds later: a number, a list, or
+        a function of the number of failures; by default up to 15 s, doubled each time up to 1 h, half of it
+        random. After that, or after an error that is not of the kinds in `retry_on`, it goes to the dead
+        list, and unrun if it is older than `max_age` seconds. A handler may raise `Retry` or `Reject`.
+        At-most-once knows no retries. `timeout` (seconds) and `block` concern only the loop in your own
+        process, see `Handler.run`.
         That a queue has two handlers is an error only when a worker starts. Raises ConfigurationError.
         """
         if function is not None and not callable(function):
@@ -276,7 +281,7 @@ class HotQueue:
             lambda message: handler.function(*before, message),
             lambda: self._envelope,
             handler.options.policy,
-            handler.options.max_age,
+            handler.options.max_age_s,
         )
 
     def _reader(self, block: bool, timeout: float | None) -> Reader:

@@ -12,6 +12,7 @@ Where = Literal["tail", "head", "in", "at"]
 Way = Literal["up", "down"]
 
 FIND_PLACES = 2000
+TEND_FRAMES = 200
 RETRY_FRAMES = 100  # each costs a removal from a sorted set and a push, some 50 µs
 HELD_LISTS = 500
 

@@ -3,35 +3,39 @@
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
+from hotqueue.durations import Seconds, seconds_of
 from hotqueue.errors import ConfigurationError, HotQueueError
 
 LIMIT = 10
 FIRST_S = 15.0
 LONGEST_S = 3600.0
+_MOST_DOUBLINGS = 20
 
-Backoff = Callable[[int], float] | Sequence[float]
-
-
-class Retry(HotQueueError):  # noqa: N818 - it is raised to ask for something, not because of an error
-    """Raise it in a handler to have the message run again, after `delay` seconds or as the handler's backoff says."""
-
-    def __init__(self, reason: str = "", *, delay: float | None = None) -> None:
-        """It counts as a failure, so it does not go on for ever."""
-        super().__init__(reason or "the handler asked for a retry")
-        if delay is not None and delay < 0:
-            msg = f"a delay must not be negative, got {delay}"
-            raise ConfigurationError(msg)
-        self.delay = delay
+Backoff: TypeAlias = Callable[[int], Seconds] | Sequence[Seconds] | Seconds
+Kinds: TypeAlias = type[BaseException] | tuple[type[BaseException], ...]
 
 
-class Reject(HotQueueError):  # noqa: N818 - likewise
+class Retry(HotQueueError):
+    """Raise it in a handler to have its message run again, in `delay` seconds or as the backoff says.
+
+    It counts as a failure, so it does not go on for ever. Raises ConfigurationError for a negative delay.
+    """
+
+    def __init__(self, reason: str = "", *, delay: Seconds | None = None) -> None:
+        """Keep the delay in seconds."""
+        super().__init__(reason or "the handler asked for it")
+        self.delay_s = None if delay is None else seconds_of("delay", delay)
+
+
+class Reject(HotQueueError):
     """Raise it in a handler to move the message to the dead list at once, with this reason."""
 
 
 def exponential(failures: int) -> float:
-    """Return the default delay in seconds after the `failures`-th failure: half fixed, half random, of up to 1 h."""
-    longest = min(LONGEST_S, FIRST_S * 2.0 ** min(failures - 1, 20))
+    """Return the default delay in seconds: up to 15, doubled with each failure to 1 h, half of it random."""
+    longest = min(LONGEST_S, FIRST_S * 2.0 ** min(failures - 1, _MOST_DOUBLINGS))
     return longest / 2 + random.uniform(0, longest / 2)  # noqa: S311 - it spreads load
 
 
@@ -40,29 +44,25 @@ class Retries:
     """What `@queue.worker` was told: how many, how long apart, and after which errors."""
 
     limit: int = LIMIT
-    backoff: Backoff = exponential
-    retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception
+    backoff: Callable[[int], Seconds] | tuple[float, ...] = exponential
+    retry_on: Kinds = BaseException  # a handler that calls sys.exit() has failed like any other
 
     def delay_s(self, error: BaseException, failures: int) -> float | None:
-        """Return how long to wait after the `failures`-th failure; None to bury. May raise what a backoff raises."""
+        """Return how long to wait after so many failures; None to bury. Raises what a backoff does."""
         if isinstance(error, Reject) or failures > self.limit:
             return None
         if isinstance(error, Retry):
-            return self._backoff_s(failures) if error.delay is None else error.delay
+            return self._backoff_s(failures) if error.delay_s is None else error.delay_s
         return self._backoff_s(failures) if isinstance(error, self.retry_on) else None
 
     def _backoff_s(self, failures: int) -> float:
         if callable(self.backoff):
-            return max(0.0, float(self.backoff(failures)))
-        return float(self.backoff[min(failures, len(self.backoff)) - 1])
+            return seconds_of("what the backoff returns", self.backoff(failures))
+        return self.backoff[min(failures, len(self.backoff)) - 1]
 
 
 def retries_from(
-    retries: int | None,
-    backoff: Backoff | float | None,
-    retry_on: type[BaseException] | tuple[type[BaseException], ...] | None,
-    *,
-    at_most_once: bool,
+    retries: int | None, backoff: Backoff | None, retry_on: Kinds | None, *, at_most_once: bool
 ) -> Retries:
     """Check what a user gave. Raises ConfigurationError."""
     if at_most_once:
@@ -74,9 +74,28 @@ def retries_from(
     if type(limit) is not int or limit < 0:
         msg = f"retries must be a whole number from 0, got {retries!r}"
         raise ConfigurationError(msg)
-    if isinstance(backoff, int | float):
-        backoff = [backoff]
-    if backoff is not None and not callable(backoff) and (not backoff or any(delay < 0 for delay in backoff)):
-        msg = f"backoff must be seconds, a list of them or a function of the number of failures, got {backoff!r}"
+    return Retries(limit, _checked_backoff(backoff), _checked_kinds(retry_on))
+
+
+def _checked_backoff(backoff: Backoff | None) -> Callable[[int], Seconds] | tuple[float, ...]:
+    if backoff is None:
+        return exponential
+    if callable(backoff):
+        return backoff
+    if isinstance(backoff, Sequence) and not isinstance(backoff, str | bytes) and backoff:
+        return tuple(seconds_of("each backoff", delay) for delay in backoff)
+    try:
+        return (seconds_of("backoff", backoff),)
+    except ConfigurationError as error:
+        msg = f"backoff must be seconds, a list of them, or a function of how many failures, got {backoff!r}"
+        raise ConfigurationError(msg) from error
+
+
+def _checked_kinds(retry_on: Kinds | None) -> Kinds:
+    if retry_on is None:
+        return BaseException
+    kinds: tuple[object, ...] = retry_on if isinstance(retry_on, tuple) else (retry_on,)
+    if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
+        msg = f"retry_on must be a class of exceptions or a tuple of them, got {retry_on!r}"
         raise ConfigurationError(msg)
-    return Retries(limit, exponential if backoff is None else backoff, Exception if retry_on is None else retry_on)
+    return retry_on

@@ -13,16 +13,15 @@ NO_CLAIM = -1  # the claim of whoever knows none: matches nothing in Redis
 RELEASE_FRAMES = 500
 RELEASE_BYTES = 1 << 20
 
-_NO_CLAIM = -1
-
 Fate = Literal["release", "replace", "bury"]
 
 # Answers that Redis gives before it runs a script, or from inside of one: those say where. After an error
-# from inside, and after any other, a part may have been done.
+# from inside, and after any other, a part may have been done; but some come at the first write or never.
 _NOT_RUN = {
     "NOSCRIPT", "NOPERM", "NOAUTH", "WRONGPASS", "LOADING", "READONLY", "OOM", "MISCONF", "MASTERDOWN",
     "BUSY", "CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK", "NOREPLICAS",
 }  # fmt: skip
+_AT_FIRST_WRITE = {"OOM", "READONLY", "MISCONF", "NOREPLICAS"}
 _INSIDE = "@user_script"
 
 
@@ -44,7 +43,8 @@ class Script:
                     raise
                 return connection.call("EVAL", self._source, len(names), *names, *args)
         except Refused as refused:
-            if refused.code in _NOT_RUN and _INSIDE not in str(refused):
+            inside = _INSIDE in str(refused)
+            if refused.code in (_AT_FIRST_WRITE if inside else _NOT_RUN):
                 raise
             msg = f"a script failed and may have done a part: {refused}"
             raise OutcomeUnknown(msg) from refused
@@ -101,7 +101,7 @@ def retry(
     *,
     done: int,
     frame: bytes,
-    delay_ms: int,
+    delay_ms: float,
 ) -> int | None:
     """Acknowledge `done` and put the one after it aside as `frame`.
 
@@ -159,7 +159,7 @@ def retire(
     limits = ("" if sweep_ms is None else sweep_ms, RELEASE_FRAMES, RELEASE_BYTES)
     believed, released, left = _retire(connection, names, incarnation, claim, done, fate, frame, *limits)
     while left:
-        _, more, left = _retire(connection, names, incarnation, _NO_CLAIM, 0, "release", b"", *limits)
+        _, more, left = _retire(connection, names, incarnation, NO_CLAIM, 0, "release", b"", *limits)
         released += more
     return Retired(bool(believed), released)
 
@@ -167,4 +167,4 @@ def retire(
 def sweep(connection: Connection, queue: str) -> int:
     """Look once more at the lists of retired incarnations that are due; return how many frames went back."""
     due = _due_sweeps(connection, [keys.retired(queue)])
-    return sum(retire(connection, queue, name.decode(), _NO_CLAIM).released for name in due)
+    return sum(retire(connection, queue, name.decode(), NO_CLAIM).released for name in due)

@@ -14,11 +14,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from hotqueue import events, identity, keys, scripts
+from hotqueue import events, identity, keys
 from hotqueue.connection import CONSUMER_TIMEOUT_S, Connection, check_version
 from hotqueue.ending import one_line
 from hotqueue.errors import ConfigurationError, NotSent, OutcomeUnknown, Refused
-from hotqueue.upkeep import RENEW_EVERY_S, Upkeep
+from hotqueue.upkeep import RENEW_EVERY_S
+from hotqueue.worker.care import Care
 from hotqueue.worker.recovery import Left, Served, recover
 from hotqueue.worker.scoreboard import Scoreboard
 
@@ -63,6 +64,7 @@ class Keeper:
         self._max_crashes = max_crashes
         self._report = report
         self._connection = Connection(served[0].address, CONSUMER_TIMEOUT_S)
+        self._cares = {each.queue: Care(each.queue, self._connection, board) for each in served}
         self._inbox: queue.SimpleQueue[Task] = queue.SimpleQueue()
         self._agenda: list[tuple[float, int, Task]] = []
         self._numbers = itertools.count()
@@ -133,6 +135,7 @@ class Keeper:
         try:
             for each in self._served.values():
                 self._check(each)
+                self._cares[each.queue].begin()
             self._warn_of_eviction()
         except (NotSent, OutcomeUnknown, ConfigurationError) as error:
             hopeless = isinstance(error, ConfigurationError) or getattr(error, "code", "") in _HOPELESS
@@ -141,8 +144,9 @@ class Keeper:
             self._report(Hopeless(str(error)))
             return None
         self._recovered()
-        for queue_name in self._served:
-            self._care_for(queue_name)
+        for care in self._cares.values():
+            self._put(self._repeated(care.renew), RENEW_EVERY_S)
+            self._put(self._repeated(care.tend), 0.0)
         self._report(Connected())
         return None
 
@@ -154,7 +158,6 @@ class Keeper:
         if served.delivery == "at-least-once":
             check_version(self._connection)
             self._connection.call("BLMOVE", nothing, nothing, "LEFT", "RIGHT", 0.001)
-            scripts.sweep(self._connection, served.queue)
         else:
             self._connection.call("BLPOP", nothing, 0.001)
 
@@ -169,29 +172,8 @@ class Keeper:
                 policy=policy.decode(), reason="a full Redis may delete queues: set noeviction",
             )  # fmt: skip
 
-    def _care_for(self, queue_name: str) -> None:
-        """Begin to renew leases, to move due messages, and to look for what others left behind."""
-        index = self._board.queues.index(queue_name)
-        upkeep = Upkeep(queue_name, self._connection)
-
-        def take_over() -> None:
-            upkeep.take_over_neighbours()
-
-        def renew() -> float:
-            upkeep.renew([identity.text(each) for each in self._board.incarnations(index)])
-            self._board.renewed(index)
-            return RENEW_EVERY_S
-
-        def tend() -> float:
-            again_s = upkeep.tend()
-            self._board.pause(index, paused=upkeep.is_paused)
-            return again_s
-
-        for chore in (take_over, renew, tend):
-            self._put(self._repeated(chore), 0.0)
-
-    def _repeated(self, chore: Task) -> Task:
-        def done() -> float | None:
+    def _repeated(self, chore: Callable[[], float]) -> Task:
+        def done() -> float:
             try:
                 again_s = chore()
             except (NotSent, OutcomeUnknown) as error:

@@ -143,8 +143,15 @@ class Scoreboard:
 
     def incarnations(self, queue_index: int) -> list[int]:
         """Return the incarnations of all children on a queue."""
-        found = (self.words[self.place(number, queue_index) + _INCARNATION] for number in self.numbers)
-        return [incarnation for incarnation in found if incarnation]
+        return self._known(queue_index, _INCARNATION)
+
+    def clients(self, queue_index: int) -> list[int]:
+        """Return the numbers of the connections by which children wait for a queue."""
+        return self._known(queue_index, _CLIENT)
+
+    def _known(self, queue_index: int, field: int) -> list[int]:
+        found = (self.words[self.place(number, queue_index) + field] for number in self.numbers)
+        return [word for word in found if word]
 
     @property
     def numbers(self) -> range:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import redis
 
-from hotqueue import ConfigurationError, HotQueue, NotSent, OutcomeUnknown
+from hotqueue import HotQueue, NotSent, OutcomeUnknown
+from hotqueue.errors import ConfigurationError
 from hotqueue.frame import is_frame
 from hotqueue.retries import Reject
 from tests.support.hotqueue02 import OldHotQueue

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # Modules that stand on one line belong together and may import each other, but never in a circle.
 LIBRARY = [
     "errors keys events identity rota wakeup",
-    "address connection serializers frame trail signing scripts queue_scripts retries",
+    "durations address connection serializers frame trail signing scripts queue_scripts retries",
     "envelope stats",
     "upkeep outbox dead",
     "delivery at_least_once at_most_once",
@@ -41,7 +41,7 @@ LIBRARY = [
 WORKER = [
     "policy settings scoreboard title logs output processes",
     "signals application recovery options",
-    "template_link templates template child keeper keepers crew burst",
+    "template_link templates template child care keeper keepers crew burst",
     "supervisor",
     "cli",
     "__init__ __main__",
