@@ -1,31 +1,40 @@
 """A burst: when a worker that shall work off what is there, and then end, has nothing left to do."""
 
+from collections.abc import Callable
+
 from hotqueue.worker.crew import Crew
 
 
 class Burst:
-    """It is over when two looks in a row found nothing, and nothing was begun in between.
+    """Looks whether nothing is left, sends the children home if so, and looks once more when they are gone.
 
-    One look is not enough: it asks one queue after the other, and a handler may enqueue behind its back.
+    Only that look is the truth. A child that seems to wait may have been sent a message a moment ago, and a
+    handler may enqueue to a queue that was looked at before. If there is something after all, they come back.
     """
 
-    def __init__(self, crew: Crew) -> None:
-        """Nobody has looked yet."""
+    def __init__(self, crew: Crew, ask: Callable[[], None]) -> None:
+        """`ask` asks Redis whether anything is left; the answer goes to `is_over`."""
         self._crew = crew
+        self._ask = ask
         self._looking = False
-        self._begun_when_empty: int | None = None
+        self.is_leaving = False  # the children are on their way home, and nobody takes their places
 
-    def must_look(self) -> bool:
-        """Tell whether it is time for a look; its answer goes to `is_over`."""
-        if self._looking or not self._crew.is_idle:
-            return False
-        self._looking = True
-        return True
+    def look(self) -> None:
+        """Look if it is time for it."""
+        ready = not self._crew.size if self.is_leaving else self._crew.is_idle
+        if ready and not self._looking:
+            self._looking = True
+            self._ask()
 
     def is_over(self, *, empty: bool) -> bool:
         """Take the answer to a look, and tell whether the burst is over."""
         self._looking = False
-        begun = self._crew.begun() if empty and self._crew.is_idle else None
-        over = begun is not None and begun == self._begun_when_empty
-        self._begun_when_empty = begun
-        return over
+        if self.is_leaving and empty:
+            return True
+        if self.is_leaving:
+            self.is_leaving = False
+            self._crew.call_back()
+        elif empty and self._crew.is_idle:
+            self.is_leaving = True
+            self._crew.terminate()
+        return False

@@ -46,7 +46,7 @@ def _run(slot: Slot, parent: int, handlers: Sequence[Handler[..., Any]], setting
     signals.for_child(wakeup)
     if not processes.die_with(parent, signal.SIGTERM):
         return CRASHED
-    shown = Shown(slot, ChildTitle(slot.number), parent)
+    shown = Shown(slot, ChildTitle(slot.number), wakeup, parent)
     shown.idle()
     events.emit(logging.DEBUG, events.CHILD_READY)
     assignments = [handler.queue.assignment(handler) for handler in handlers]
@@ -111,11 +111,13 @@ def _lanes(handlers: Sequence[Handler[..., Any]], progress: Progress, prefetch: 
 class Shown:
     """A consumer's progress on the scoreboard, and in the process title what a person wants to see of it."""
 
-    def __init__(self, slot: Slot, title: ChildTitle, watched_by: int) -> None:
+    def __init__(self, slot: Slot, title: ChildTitle, wakeup: Wakeup, watched_by: int) -> None:
         """The hot methods are the slot's own."""
         self.watched_by: int | None = watched_by
         self._slot = slot
         self._title = title
+        self._wakeup = wakeup
+        self._pipe = os.fstat(wakeup.fileno())
         self.registered = slot.registered
         self.claimed = slot.claimed
         self.started = slot.started
@@ -124,7 +126,13 @@ class Shown:
         self.is_fresh = slot.is_fresh
 
     def idle(self) -> None:
-        """Show that nothing runs."""
+        """Show that nothing runs. Raises OSError if a handler has closed what is ours, to end this child.
+
+        A new connection would get the number of the wake-up pipe, and whoever empties that its replies.
+        """
+        if not os.path.samestat(os.fstat(self._wakeup.fileno()), self._pipe):
+            msg = "a handler has closed descriptors that are not its own"
+            raise OSError(msg)
         self._slot.idle()
         self._title.idle()
 

@@ -12,6 +12,7 @@ from hotqueue.worker.policy import Death
 from hotqueue.worker.recovery import Left, Served
 from hotqueue.worker.scoreboard import Reading, Scoreboard
 
+FORK_S = 30.0  # at most; who takes longer hangs
 FORK_AGAIN_S = 1.0  # at the least, after the kernel refused one
 
 
@@ -110,6 +111,12 @@ class Crew:
         self._boot_deaths += not death.was_ready
         self._vacate(child.slot, time.monotonic() + policy.respawn_delay_s(self._crashes[child.slot]))
 
+    def call_back(self) -> None:
+        """Vacate the slots of children that were told to stop and did."""
+        for slot in self._board.numbers:
+            if slot not in self._children:
+                self._vacant.setdefault(slot, 0.0)
+
     def terminate(self) -> None:
         """Tell every child that has been forked to finish what it runs and leave."""
         for child in self._with_pid():
@@ -147,14 +154,22 @@ class Crew:
         return any(not child.pid for child in self._children.values())
 
     @property
+    def is_stuck(self) -> bool:
+        """Whether an answer to `fill` will never come: an answer takes milliseconds."""
+        late_s = time.monotonic() - FORK_S
+        return any(not child.pid and child.asked_s < late_s for child in self._children.values())
+
+    @property
     def is_gone(self) -> bool:
         """Whether there is no child and none to come."""
         return not self._children and not self._vacant
 
     @property
     def is_idle(self) -> bool:
-        """Whether every child waits, and none is missing."""
-        waiting = all(self._board.state(slot) == scoreboard.IDLE for slot in self._children)
+        """Whether every child waits, and none is missing, or not known yet and so not to be told anything."""
+        waiting = all(
+            child.pid and self._board.state(slot) == scoreboard.IDLE for slot, child in self._children.items()
+        )
         return bool(self._children) and not self._vacant and waiting
 
     @property
@@ -172,10 +187,6 @@ class Crew:
     def busy(self) -> int:
         """Return how many children run a message."""
         return sum(self._board.state(slot) == scoreboard.BUSY for slot in self._children)
-
-    def begun(self) -> int:
-        """Return how many messages the living children have begun."""
-        return self._board.begun()
 
     def _with_pid(self) -> Iterator[Child]:
         return (child for child in self._children.values() if child.pid)

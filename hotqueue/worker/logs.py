@@ -26,6 +26,7 @@ except ImportError:
     orjson = None  # type: ignore[assignment]
 
 _STDERR = 2
+_EVENT_WIDTH = 18
 
 
 class StderrHandler(logging.Handler):
@@ -125,7 +126,7 @@ def _renderers(form: str) -> list[Processor]:
     on_terminal = os.isatty(_STDERR)
     if form == "console" or (form == "auto" and on_terminal):
         colors = on_terminal and not os.environ.get("NO_COLOR")
-        return [_for_people, structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=18, sort_keys=False)]
+        return [_for_people, structlog.dev.ConsoleRenderer(_EVENT_WIDTH, colors=colors, sort_keys=False)]
     return [structlog.processors.format_exc_info, _json_line]
 
 

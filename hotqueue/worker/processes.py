@@ -39,7 +39,7 @@ def die_with(parent: int, number: signal.Signals) -> bool:
     """
     end = time.monotonic() + _ADOPTION_S
     while os.getppid() != parent:
-        if time.monotonic() > end:
+        if time.monotonic() > end or not _exists(parent):
             return False
         time.sleep(0.001)
     _prctl(_PR_SET_PDEATHSIG, number)
@@ -96,11 +96,7 @@ class Handle:
         if self._gone:
             return True
         if self._descriptor is None:
-            try:
-                os.kill(self.pid, 0)
-            except ProcessLookupError:
-                return True
-            return False
+            return not _exists(self.pid)
         poll = select.poll()
         poll.register(self._descriptor, select.POLLIN)
         return bool(poll.poll(0))
@@ -120,6 +116,14 @@ class Handle:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _prctl(option: int, value: int) -> bool:

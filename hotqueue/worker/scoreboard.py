@@ -137,10 +137,6 @@ class Scoreboard:
         """Return the state alone, 0 for an empty slot."""
         return self.words[self.slot(number) + _STATE]
 
-    def begun(self) -> int:
-        """Return how many messages all living children have begun so far."""
-        return sum(self.words[self.slot(number) + _BEGUN] for number in self.numbers)
-
     def incarnations(self, queue_index: int) -> list[int]:
         """Return the incarnations of all children on a queue."""
         return self._known(queue_index, _INCARNATION)

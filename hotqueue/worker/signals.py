@@ -25,7 +25,8 @@ class Inbox:
         """Install the handlers of the supervisor; every signal wakes `wakeup`."""
         self._arrived: deque[signal.Signals] = deque()
         for number in _SUPERVISOR:
-            signal.signal(number, self._record)
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup
+                signal.signal(number, self._record)
         wakeup.on_signals()
 
     def take(self) -> Iterator[signal.Signals]:

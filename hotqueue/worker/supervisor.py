@@ -166,14 +166,15 @@ class Supervisor:
         self._keepers.start(self._settings.connect_timeout)
 
     def _begin_serving(self) -> None:
-        if self._stopping_since_s is not None or self._crew is None:
+        if self._stopping_since_s is not None or self._crew is None or self._keepers is None:
             return
         if self._settings.check:
             self._on_check(self._served)
             self._stop("check")
             return
         self._serving = True
-        self._burst = Burst(self._crew) if self._settings.burst else None
+        if self._settings.burst:
+            self._burst = Burst(self._crew, self._keepers.look_if_drained)
         events.emit(
             logging.INFO,
             events.SUPERVISOR_STARTED,
@@ -186,6 +187,8 @@ class Supervisor:
     def _keep_crew(self) -> None:
         if not self._serving or self._stopping_since_s is not None or self._crew is None:
             return
+        if self._burst is not None and self._burst.is_leaving:
+            return
         if self._crew.problem is not None:
             self._fail(ExitCode.UNCLEAN, self._crew.problem)
         elif self._crew.is_gone:
@@ -194,13 +197,8 @@ class Supervisor:
             self._crew.fill()
 
     def _look_if_drained(self) -> None:
-        if (
-            self._burst is not None
-            and self._keepers is not None
-            and self._stopping_since_s is None
-            and self._burst.must_look()
-        ):
-            self._keepers.look_if_drained()
+        if self._burst is not None and self._stopping_since_s is None:
+            self._burst.look()
 
     def _stop(self, reason: str) -> None:
         if self._stopping_since_s is not None:
@@ -223,12 +221,13 @@ class Supervisor:
         self._kill_reason = reason
 
     def _enforce_deadline(self) -> None:
-        if self._crew is None or time.monotonic() < self._kill_at_s:
+        if self._crew is None:
             return
-        if self._crew.kill(self._kill_reason):
+        late = time.monotonic() >= self._kill_at_s
+        if late and self._crew.kill(self._kill_reason):
             self._code = max(self._code, ExitCode.UNCLEAN)
-        if self._crew.is_forking:
-            self._templates.kill()  # it hangs, and would fork a child that nobody waits for
+        if self._crew.is_stuck or (late and self._crew.is_forking):
+            self._templates.kill()  # another one is started, unless this is the end
 
     def _end(self) -> ExitCode:
         unsettled = self._keepers.stop(SETTLE_S) if self._keepers is not None else 0

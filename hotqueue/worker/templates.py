@@ -23,6 +23,7 @@ class Templates:
         self._adopting = adopting
         self._link: TemplateLink | None = None
         self._ever_ready = False
+        self._refusal: str | None = None
         self._deaths = 0  # in a row
         self._after_s = 0.0
         self.problem: str | None = None  # why the application cannot be had, if it never could
@@ -65,8 +66,8 @@ class Templates:
         link = self._link
         for report in link.reports() if link is not None else ():
             match report:
-                case {"refused": str(problem)}:
-                    self._refused(problem)
+                case {"refused": str(cause)}:
+                    self._refusal = cause
                 case {"ready": _} if link is not None:
                     link.is_ready = self._ever_ready = True
                     yield report
@@ -79,11 +80,13 @@ class Templates:
         if link is None:
             return
         link.ended(status)
+        cause, self._refusal = self._refusal, None
         how = policy.how_it_ended(status)
         if self._ever_ready:
-            self._back_off(how, link.lived_s)
-        elif self.problem is None:
-            self.problem = f"importing {' '.join(self._settings.targets)} ended the interpreter ({how})"
+            self._back_off(cause or how, link.lived_s)
+        else:
+            targets = " ".join(self._settings.targets)
+            self.problem = cause or f"importing {targets} ended the interpreter ({how})"
 
     def kill(self) -> None:
         """Kill it."""
@@ -95,12 +98,6 @@ class Templates:
         if self._link is not None:
             self._link.end(self._wakeup)
             self._link = None
-
-    def _refused(self, problem: str) -> None:
-        if self._ever_ready:
-            events.emit(logging.ERROR, events.TEMPLATE_EXITED, cause=problem)
-        else:
-            self.problem = problem
 
     def _back_off(self, cause: str, lived_s: float) -> None:
         self._deaths = policy.crashes_in_a_row(self._deaths, lived_s=lived_s)

@@ -2,12 +2,13 @@
 
 import os
 import signal
+import sys
 import time
 from typing import Any
 
 import pytest
 
-from tests.support.commands import Running
+from tests.support.commands import Running, start
 from tests.support.shop import Shop, gone, ready
 from tests.support.waiting import wait_until
 
@@ -36,7 +37,7 @@ def stopped(worker: Running) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("number", STOPS)
 def test_an_idle_worker_leaves_with_code_0_and_nobody_is_left(
-    shop: Shop, number: signal.Signals, delivery: str, parent: str
+    shop: Shop, number: signal.Signals, parent: str
 ) -> None:
     shop.write(BUSY)
     with shop.open("-c2") as worker:
@@ -49,8 +50,9 @@ def test_an_idle_worker_leaves_with_code_0_and_nobody_is_left(
         assert shop.consumers() == 0
 
 
-@pytest.mark.parametrize("whom", ["the supervisor", "the whole group"])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("number", "whom"), [(signal.SIGTERM, "the supervisor"), (signal.SIGINT, "the whole group")]
+)
 def test_a_busy_worker_ends_what_runs_takes_nothing_new_and_leaves_with_code_0(
     shop: Shop, number: signal.Signals, whom: str, parent: str
 ) -> None:
@@ -66,6 +68,20 @@ def test_a_busy_worker_ends_what_runs_takes_nothing_new_and_leaves_with_code_0(
     assert shop.notes() == ["began a 1", "ended a"]
     assert len(shop.queue) == 1
     assert shop.in_flight() == shop.consumers() == 0
+
+
+def test_a_worker_under_nohup_stays_when_its_terminal_goes(shop: Shop) -> None:
+    shop.write(BUSY)
+    shop.allow("go")
+    command = 'trap "" HUP; exec "$0" -m hotqueue.worker tasks -c1'
+    with start("sh", "-c", command, sys.executable, env=shop.env, cwd=shop.folder) as worker:
+        ready(worker)
+        worker.signal_group(signal.SIGHUP)
+        shop.queue.enqueue("a")
+        shop.wait_for_notes("began a 1", "ended a")
+        worker.signal(signal.SIGTERM)
+        assert worker.wait() == 0
+        assert worker.events("supervisor.stopping")[0]["reason"] == "SIGTERM"
 
 
 def test_what_does_not_end_in_time_is_killed_and_handed_back_with_code_1(shop: Shop, parent: str) -> None:

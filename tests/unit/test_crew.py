@@ -2,11 +2,11 @@
 
 import signal
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from hotqueue.address import Address
+from hotqueue.delivery import Delivery
 from hotqueue.worker import crew as crew_module
 from hotqueue.worker import processes
 from hotqueue.worker.burst import Burst
@@ -24,6 +24,7 @@ class Bench:
         self.board = Scoreboard(new_file(size(1, 2)), QUEUES, 2)
         self.forks: list[tuple[int, int]] = []
         self.left: list[Left] = []
+        self.looks: list[int] = []
         served = [Served("jobs", "handle", "?", "at-least-once", Address.from_url("redis://localhost"))]
         self.crew = Crew(
             self.board, served, lambda slot, ticket: self.forks.append((slot, ticket)), self.left.append
@@ -107,6 +108,17 @@ def test_a_template_that_died_in_the_middle_of_a_fork_leaves_no_child_unknown(be
     assert [slot for slot, _ in bench.forks] == [1, 2, 2]
 
 
+def test_a_fork_that_is_not_answered_is_stuck(bench: Bench, clock: list[float]) -> None:
+    bench.crew._children[1].asked_s = clock[0]
+    bench.crew._children[2].asked_s = clock[0]
+    assert not bench.crew.is_stuck
+    bench.forked(1, 11)
+    clock[0] += 31
+    assert bench.crew.is_stuck
+    bench.forked(2, 22)
+    assert not bench.crew.is_stuck
+
+
 def test_what_a_child_held_is_given_back_with_its_cause(bench: Bench) -> None:
     child = bench.forked(1, 11)
     child.registered("jobs", incarnation=77, client_id=5)
@@ -161,28 +173,71 @@ def test_a_kernel_that_refuses_forks_is_no_problem(bench: Bench) -> None:
     assert bench.crew.problem is None
 
 
-def looks(burst: Burst, *answers: str) -> list[bool]:
-    """Take one look for each answer, and say after which of them it was over."""
-    found = []
-    for answer in answers:
-        assert burst.must_look()
-        assert not burst.must_look()
-        found.append(burst.is_over(empty=answer == "empty"))
-    return found
+@pytest.fixture
+def burst(bench: Bench) -> Burst:
+    """A burst that has just sent its two idle children home."""
+    burst = Burst(bench.crew, lambda: bench.looks.append(1))
+    burst.look()
+    assert bench.looks == []
+    for slot, pid in ((1, 11), (2, 22)):
+        bench.forked(slot, pid)
+    for answer in ("not", "empty"):
+        assert not burst.is_leaving
+        burst.look()
+        burst.look()
+        assert len(bench.looks) == (1 if answer == "not" else 2)
+        assert not burst.is_over(empty=answer == "empty")
+    return burst
 
 
-def test_a_burst_is_over_after_two_empty_looks_in_a_row(bench: Bench) -> None:
-    burst = Burst(bench.crew)
-    assert not burst.must_look()
+def go_home(bench: Bench) -> None:
+    for slot, pid in ((1, 11), (2, 22)):
+        Slot(bench.board, slot).stopping()
+        bench.crew.ended(pid, 0)
+
+
+def test_a_burst_is_over_when_the_children_are_gone_and_nothing_is_left(
+    bench: Bench, sent: list[tuple[int, int]], burst: Burst
+) -> None:
+    assert sent == [(11, signal.SIGTERM), (22, signal.SIGTERM)]
+    assert burst.is_leaving
+    burst.look()
+    assert len(bench.looks) == 2
+    go_home(bench)
+    burst.look()
+    assert len(bench.looks) == 3
+    assert burst.is_over(empty=True)
+
+
+def test_a_burst_that_finds_something_after_all_calls_its_children_back(
+    bench: Bench, sent: list[tuple[int, int]], burst: Burst
+) -> None:
+    go_home(bench)
+    burst.look()
+    assert not burst.is_over(empty=False)
+    assert not burst.is_leaving
+    bench.crew.fill()
+    assert [slot for slot, _ in bench.forks] == [1, 2, 1, 2]
+
+
+def test_a_burst_does_not_send_home_children_that_have_begun_something_meanwhile(bench: Bench) -> None:
+    burst = Burst(bench.crew, lambda: None)
     bench.forked(1, 11)
-    bench.forked(2, 22)
-    assert looks(burst, "empty", "not", "empty", "empty") == [False, False, False, True]
+    child = bench.forked(2, 22)
+    burst.look()
+    child.running(Delivery("jobs", b"", lane=None), "handle")  # type: ignore[arg-type]
+    assert not burst.is_over(empty=True)
+    assert not burst.is_leaving
 
 
-def test_a_burst_goes_on_when_something_was_begun_between_two_looks(bench: Bench) -> None:
-    child: Any = bench.forked(1, 11)
-    bench.forked(2, 22)
-    burst = Burst(bench.crew)
-    assert looks(burst, "empty") == [False]
-    child._words[child._at + 3] += 1  # begun, and ended
-    assert looks(burst, "empty", "empty") == [False, True]
+def test_a_child_that_waits_before_its_fork_was_reported_is_not_idle_yet_as_nobody_could_tell_it_to_go(
+    bench: Bench,
+) -> None:
+    bench.crew.fill()
+    bench.forked(1, 11)
+    early = Slot(bench.board, 2)
+    assert early.take(dict(bench.forks)[2])
+    early.idle()
+    assert not bench.crew.is_idle
+    bench.crew.forked(2, 12)
+    assert bench.crew.is_idle

@@ -157,13 +157,6 @@ def test_a_cleared_slot_has_nothing_of_the_last_child(board: Scoreboard) -> None
     run(slot, delivery("emails"))
     board.clear(2)
     assert board.read(2) == board.read(1)
-    assert board.begun() == 0
-
-
-def test_begun_counts_over_all_children(board: Scoreboard) -> None:
-    for number in (1, 3):
-        run(seated(board, number), delivery("emails"))
-    assert board.begun() == 2
 
 
 def test_a_reader_never_sees_a_mixture_of_two_messages(board: Scoreboard, descriptor: int) -> None:

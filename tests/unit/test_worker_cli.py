@@ -41,7 +41,7 @@ def complaint(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["tasks", "-Qjobs=0"], "'jobs=0': a weight is a whole number from 1"),
         (["tasks", "-Qjobs,jobs"], "'jobs,jobs' names a queue twice"),
         (["tasks", "-Qjobs,"], "a queue name must not be empty"),
-        (["tasks", "--burts"], "No such option '--burts'"),
+        (["tasks", "--burts"], "--burts"),
         (["tasks", "-lloud"], "'loud' is not one of 'debug', 'info', 'warning', 'error', 'critical'"),
     ],
 )

@@ -1,0 +1,66 @@
+"""Rows 4 and 5: the supervisor is killed, alone or with everybody."""
+
+import signal
+
+from tests.support.shop import Shop, gone, ready
+from tests.support.waiting import wait_until
+
+GATED = """
+    @queue.worker(delivery=DELIVERY)
+    def handle(message):
+        note("began", message)
+        wait_for("go")
+        note("ended", message)
+"""
+
+
+def test_4_without_a_supervisor_children_end_what_they_run_and_nobody_stays(
+    shop: Shop, delivery: str, parent: str
+) -> None:
+    shop.write(GATED)
+    shop.queue.enqueue("a", "b")
+    with shop.open("-c1") as worker:
+        shop.wait_for_notes("began a")
+        worker.signal(signal.SIGKILL)
+        worker.wait()
+        shop.allow("go")
+        gone(worker)
+    assert shop.notes() == ["began a", "ended a"]
+    assert len(shop.queue) == 1
+    assert shop.in_flight() == shop.consumers() == 0
+
+
+def test_4_idle_children_of_a_killed_supervisor_leave_at_once(shop: Shop, parent: str) -> None:
+    shop.write(GATED)
+    with shop.open("-c2") as worker:
+        ready(worker, 2)
+        worker.signal(signal.SIGKILL)
+        worker.wait()
+        gone(worker)
+    assert shop.consumers() == 0
+
+
+def test_4_a_supervisor_killed_while_it_starts_leaves_nobody(shop: Shop, parent: str) -> None:
+    shop.write(GATED)
+    with shop.open("-c8") as worker:
+        wait_until(lambda: worker.events("child.started"))
+        worker.signal(signal.SIGKILL)
+        worker.wait()
+        gone(worker)
+
+
+def test_5_when_all_are_killed_what_ran_is_kept_or_lost_and_the_rest_is_there(
+    shop: Shop, delivery: str
+) -> None:
+    shop.write(GATED)
+    shop.queue.enqueue("a", "b", "c")
+    with shop.open("-c2") as worker:
+        shop.wait_for_notes("began a", "began b")
+        worker.signal_group(signal.SIGKILL)
+        worker.wait()
+        gone(worker)
+    assert len(shop.queue) == 1
+    assert shop.in_flight() == (2 if delivery == "at-least-once" else 0)  # until their lease is over
+    shop.allow("go")
+    with shop.open("-c1"):  # another supervisor goes on with the rest
+        wait_until(lambda: "ended c" in shop.notes())
