@@ -122,7 +122,7 @@ class DeadLetters:
     def _walk(self, way: Way, start: str | int) -> Iterator[tuple[bytes, int]]:
         """Yield frames and when they were buried, in order, passing over what a page brings again."""
         at: str | int = start
-        after, past = b"", None
+        after, past = None, None
         while True:
             with self._pool().lent() as connection:
                 page = queue_scripts.dead_page(connection, self._queue, way, at, after)

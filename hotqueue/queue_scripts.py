@@ -98,11 +98,12 @@ def dead_retry_oldest(connection: Connection, queue: str, until_ms: int) -> int:
 
 
 def dead_page(
-    connection: Connection, queue: str, way: Way, at: str | int, after: bytes
+    connection: Connection, queue: str, way: Way, at: str | int, after: bytes | None
 ) -> list[tuple[bytes, int]]:
     """Return the frames after `after`, which was buried at `at`, and when each of them was buried."""
     limits = (RELEASE_FRAMES, RELEASE_BYTES)
-    found = _dead_page(connection, [keys.dead(queue)], way, at, after, *limits)
+    behind = () if after is None else (after,)
+    found = _dead_page(connection, [keys.dead(queue)], way, *limits, at, *behind)
     return [(raw, int(float(at))) for raw, at in zip(found[::2], found[1::2], strict=True)]
 
 

@@ -30,8 +30,7 @@ class Access:
 
     def known(self) -> list[str]:
         """Return the names of the queues that a worker or `hotqueue send` has used, in order."""
-        found = (name.decode(errors="replace") for name in self.pool.call("SMEMBERS", keys.QUEUES))
-        return sorted(name for name in found if _is_name(name))
+        return sorted(filter(None, map(_name, self.pool.call("SMEMBERS", keys.QUEUES))))
 
     def check(self, name: str) -> str:
         """Return the name of a queue that exists. Raises ConfigurationError for any other."""
@@ -118,8 +117,9 @@ class Duration(click.ParamType[float]):
         return float(found[1]) * _UNITS_S[found[2]]
 
 
-def _is_name(name: str) -> bool:
+def _name(raw: bytes) -> str | None:
+    """Return the name of a queue; None for what cannot be one, whoever put it there."""
     try:
-        return bool(keys.check_name(name))
-    except ConfigurationError:
-        return False
+        return keys.check_name(raw.decode())
+    except (UnicodeDecodeError, ConfigurationError):
+        return None
