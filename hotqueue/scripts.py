@@ -103,11 +103,14 @@ def retry(
     frame: bytes,
     delay_ms: float,
 ) -> int | None:
-    """Acknowledge `done` and put the one after it aside as `frame`.
+    """Acknowledge `done` and put the one after it aside as `frame`; at the tail for a delay of 0.
 
-    Return the next claim, None for a retired incarnation.
+    Returns the next claim, or None for a retired incarnation.
     """
-    names = [keys.inflight(queue, incarnation), keys.claims(queue), keys.delayed(queue), keys.counters(queue)]
+    names = [
+        keys.inflight(queue, incarnation), keys.claims(queue), keys.delayed(queue), keys.counters(queue),
+        keys.key_for_name(queue),
+    ]  # fmt: skip
     reply: int | None = _retry(connection, names, incarnation, claim, done, frame, delay_ms)
     return reply
 

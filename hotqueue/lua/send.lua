@@ -14,8 +14,8 @@ local due = 0
 if ARGV[3] == 'in' or ARGV[3] == 'at' then
   local now = redis.call('TIME')
   local now_ms = now[1] * 1000 + now[2] / 1000
-  -- Up to the next whole ms: never early.
-  due = math.ceil(ARGV[4] + (ARGV[3] == 'in' and now_ms or 0))
+  -- With its microseconds: never early, and what came first is due first.
+  due = ARGV[4] + (ARGV[3] == 'in' and now_ms or 0)
   if due <= now_ms then due = 0 end
 end
 if due > 0 then

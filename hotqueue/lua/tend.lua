@@ -3,7 +3,7 @@
 -- ARGV[1] frames and ARGV[2] bytes to move at most in one call (one frame may exceed it)
 -- returns {number moved; ms until the next one is due, -1 if there is none; 1 if paused; retired lists due to be swept…}
 local now = redis.call('TIME')
-local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
+local now_ms = now[1] * 1000 + now[2] / 1000
 local moved, bytes, next_ms = 0, 0, -1
 while true do
   -- One at a time: all that is due, read at once, might be gigabytes.
