@@ -271,11 +271,15 @@ def test_a_message_older_than_it_may_be_is_buried_unrun(bench: Bench) -> None:
         bench.ran.append(message)
 
     bench.queue.send("young", expires=99)
-    bench.queue.send("old", expires=0)
-    bench.client.rpush(bench.queue.key, aged(bench, "older", by_s=101), aged(bench, "younger", by_s=90))
-    bench.client.rpush(bench.queue.key, b"\x80\x04N.")  # a bare None: nobody knows its age
+    bench.client.rpush(
+        bench.queue.key,
+        aged(bench, "old", by_s=60, expires_s=50),
+        aged(bench, "older", by_s=101),
+        aged(bench, "not that old", by_s=90),
+        b"\x80\x04N.",  # a bare None: nobody knows its age
+    )
     bench.run(handle)
-    assert bench.ran == ["young", "younger", None]
+    assert bench.ran == ["young", "not that old", None]
     assert [trail.reason["kind"] for trail in bench.dead] == ["expired", "expired"]
     assert [trail.failures for trail in bench.dead] == [0, 0]
     assert "s old, it had to start within 100 s" in str(bench.dead[1].reason["error"])
@@ -310,9 +314,9 @@ def test_the_header_that_says_when_it_expires_is_json_for_others(bench: Bench) -
     assert json.loads(unpack(raw).headers) == {"trace": 1, "hotqueue-expires": 1.5}
 
 
-def aged(bench: Bench, message: str, by_s: float) -> bytes:
+def aged(bench: Bench, message: str, by_s: float, expires_s: float | None = None) -> bytes:
     """The frame of a message that was enqueued so long ago."""
-    _, raw = bench.queue._envelope.seal_with_id(message, None)
+    _, raw = bench.queue._envelope.seal_with_id(message, None, expires_s)
     ms = int((time.time() - by_s) * 1000)
     return raw[:8] + ms.to_bytes(6, "big") + raw[14:]
 
