@@ -4,8 +4,8 @@
 
 Two supervisors with two children each work while children, templates, supervisors, whole process groups,
 connections and the server itself are killed at random. Each handler notes in a file that it began and that it
-ended, so the account needs no faith in HotQueue. At the end every accepted message must be done, dead, waiting
-or delayed. Exit code 1 if it does not balance.
+ended, so the account needs no faith in HotQueue. In the end every accepted message must be done, dead,
+waiting or delayed. Exit code 1 if it does not balance.
 """
 
 import argparse
@@ -24,13 +24,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hotqueue import HotQueue, NotSent, OutcomeUnknown
+from hotqueue.address import Address
 from hotqueue.binary import find_binary
+from hotqueue.connection import Pool
 
 CONCURRENCY = 2
 SUPERVISORS = 2
 REPEATS_PER_FAULT = CONCURRENCY * SUPERVISORS  # times prefetch: done of a claim and not acknowledged
 DRAIN_S = 180.0
-TASKS = '''
+TASKS = """
 import os, signal, time
 from hotqueue import HotQueue, current
 from hotqueue.retries import Reject
@@ -56,8 +58,16 @@ def handle(message):
     if kind == "poison":
         os._exit(9)
     note("done", number)
-'''
-KINDS = {"plain": 80, "slow": 10, "fails once": 4, "rejected": 2, "crashes once": 2, "delayed": 4, "poison": 0.2}
+"""
+KINDS = {
+    "plain": 80,
+    "slow": 10,
+    "fails once": 4,
+    "rejected": 2,
+    "crashes once": 2,
+    "delayed": 4,
+    "poison": 0.2,
+}
 
 
 @dataclass
@@ -94,7 +104,9 @@ class Stage:
         options = ["--port", str(self.port), "--dir", str(self.folder), "--bind", "127.0.0.1", "--save", ""]
         options += ["--appendonly", "yes", "--appendfsync", "everysec", "--loglevel", "warning"]
         log = (self.folder / "server.log").open("ab")
-        process = subprocess.Popen([str(find_binary()), *options], stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(
+            [str(find_binary()), *options], stdout=log, stderr=log, start_new_session=True
+        )
         end = time.monotonic() + 30
         while time.monotonic() < end:
             with contextlib.suppress(NotSent, OutcomeUnknown):
@@ -109,11 +121,25 @@ class Stage:
             "LEDGER_NOTES": str(self.notes),
             "PYTHONPATH": os.pathsep.join([str(self.folder), *sys.path]),
         }
-        command = [sys.executable, "-m", "hotqueue.worker", "ledger_tasks", "-c", str(CONCURRENCY), "-l", "warning"]
+        command = [
+            sys.executable,
+            "-m",
+            "hotqueue.worker",
+            "ledger_tasks",
+            "-c",
+            str(CONCURRENCY),
+            "-l",
+            "warning",
+        ]
         command += ["--prefetch", str(self.prefetch)]
         log = (self.folder / "worker.log").open("ab")
         return subprocess.Popen(
-            command, cwd=self.folder, env=environment, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+            command,
+            cwd=self.folder,
+            env=environment,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
         )
 
     def processes(self, kind: str) -> list[int]:
@@ -124,7 +150,10 @@ class Stage:
             if entry.name.isdigit():
                 with contextlib.suppress(OSError, ProcessLookupError):
                     title = (entry / "cmdline").read_bytes()
-                    if title.startswith(f"hotqueue: {kind}".encode()) and os.getpgid(int(entry.name)) in groups:
+                    if (
+                        title.startswith(f"hotqueue: {kind}".encode())
+                        and os.getpgid(int(entry.name)) in groups
+                    ):
                         found.append(int(entry.name))
         return found
 
@@ -165,7 +194,7 @@ class Stage:
         self.workers[place] = self.start_worker()
 
     def cut_connections(self) -> None:
-        HotQueue("ledger", url=self.url)._pool.call("CLIENT", "KILL", "TYPE", "normal")
+        Pool(Address.from_url(self.url)).call("CLIENT", "KILL", "TYPE", "normal")
 
     def kill_server(self) -> None:
         self.server.kill()
@@ -251,11 +280,15 @@ def balance(stage: Stage, account: Account, queue: HotQueue) -> bool:
 
 
 def main() -> int:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     options.add_argument("--minutes", type=float, default=1.0)
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--prefetch", type=int, default=1)
-    options.add_argument("--only", action="append", choices=FAULTS, help="this kind of fault; may be repeated")
+    options.add_argument(
+        "--only", action="append", choices=FAULTS, help="this kind of fault; may be repeated"
+    )
     options.add_argument("--keep", action="store_true", help="keep the folder with logs and notes")
     chosen = options.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="hotqueue-ledger-"))
@@ -263,7 +296,9 @@ def main() -> int:
     account = Account()
     stage = Stage(folder, chance, account, chosen.prefetch, chosen.only or list(FAULTS))
     stop = threading.Event()
-    producer = threading.Thread(target=produce, args=(stage.url, account, random.Random(chosen.seed + 1), stop))
+    producer = threading.Thread(
+        target=produce, args=(stage.url, account, random.Random(chosen.seed + 1), stop)
+    )
     producer.start()
     end = time.monotonic() + chosen.minutes * 60
     while time.monotonic() < end:

@@ -11,8 +11,10 @@ import pytest
 import redis
 
 from hotqueue import HotQueue, keys
+from hotqueue.envelope import noted
 from hotqueue.frame import unpack
 from hotqueue.serializers import JSON
+from hotqueue.trail import Trail
 from tests.support.admin import Admin
 from tests.support.commands import app, run
 
@@ -146,21 +148,13 @@ def test_peek_tells_what_each_one_is(
 def test_a_long_body_is_cut_and_headers_and_trail_are_not(
     admin: Admin, redis_url: str, client: redis.Redis
 ) -> None:
-    folder_handlers = """
-        from hotqueue import HotQueue
-        @HotQueue("emails", "json").worker(retries=1, backoff=0)
-        def fail(message): raise ValueError
-        """
     queue = HotQueue("emails", "json", url=redis_url)
     queue.send("é" * 400_000, headers={"tenant": 5})
-    assert admin.cwd
-    folder = app(admin.cwd, folder_handlers)
-    run("hotqueue-worker", "tasks", "--burst", env={"HOTQUEUE_URL": redis_url}, cwd=folder)
-    assert queue.dead.retry() == 1
+    client.rpush(queue.key, noted(client.lpop(queue.key), Trail(failures=2)))
     queue.send("second")
     first, second = admin.json("peek", "emails")
     assert first["size"] == 2_400_002
-    assert (first["headers"], first["attempt"]) == ({"tenant": 5}, 1)
+    assert (first["headers"], first["attempt"]) == ({"tenant": 5}, 3)
     assert second["text"] == '"second"'
 
 

@@ -92,17 +92,17 @@ def test_info_in_json_is_one_object(redis_url: str, admin: Admin) -> None:
     }  # fmt: skip
 
 
-def test_info_looks_again_and_again_until_it_is_interrupted(redis_url: str) -> None:
+def test_info_looks_again_and_again_until_it_is_interrupted(redis_url: str, admin: Admin) -> None:
     queue = HotQueue("emails", url=redis_url)
     queue.enqueue("a")
-    env = {"HOTQUEUE_URL": redis_url}
+    env = admin.env
     with start("hotqueue", "info", "emails", "-i", "0.1", "-j", env=env) as command:
         wait_until(lambda: command.stdout_text().count("\n") >= 2, what="two looks")
         queue.enqueue(*range(50))
         wait_until(lambda: '"waiting": 51' in command.stdout_text(), what="what came is seen")
         command.signal(signal.SIGINT)
         assert command.wait() == 0
-    looks = [json.loads(line)["queues"][0] for line in command.stdout_text().splitlines()]
+        looks = [json.loads(line)["queues"][0] for line in command.stdout_text().splitlines()]
     assert looks[0]["in_per_s"] is None
     assert any(each["in_per_s"] for each in looks)
 
@@ -185,11 +185,11 @@ def test_the_url_may_stand_on_the_command_line(redis_url: str) -> None:
     assert run("hotqueue", "info", "-u", "http://x").returncode == 2
 
 
-def test_who_reads_only_the_beginning_gets_no_traceback(redis_url: str, client: redis.Redis) -> None:
+def test_who_reads_only_the_beginning_gets_no_traceback(admin: Admin, client: redis.Redis) -> None:
     client.sadd(keys.QUEUES, "emails")
     client.zadd(keys.dead("emails"), {b"%d" % n: n for n in range(20_000)})
     argv = [sys.executable, "-m", "hotqueue.cli", "dead", "ls", "emails", "--limit", "20000"]
-    env = os.environ | {"HOTQUEUE_URL": redis_url}
+    env = os.environ | admin.env
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env) as reader:
         assert reader.stdout
         assert reader.stderr
@@ -220,9 +220,9 @@ def test_workers_shows_processes_with_their_queues_and_what_they_hold(
         @thumbs.worker
         def quick(message): pass
         """,
-    )
+    ).parent
     message_id = HotQueue("emails", url=redis_url).send("slow")
-    env = {"HOTQUEUE_URL": redis_url}
+    env = admin.env
     with start("hotqueue-worker", "tasks", "-c", "1", "-t", "0", env=env, cwd=folder) as worker:
         wait_until(lambda: HotQueue("emails", url=redis_url).stats().in_flight == 1, 30, "it is taken")
         (process,) = admin.json("workers")

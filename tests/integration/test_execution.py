@@ -35,7 +35,7 @@ class Bench:
         self.executor: Executor | None = None
 
     def handled_by(self, function: Callable[..., Any]) -> "Bench":
-        self.executor = Executor([self.queue.assignment(self.queue.worker(function))])
+        self.executor = Executor([self.queue.assignment(self.queue.worker(retries=0)(function))])
         return self
 
     def run(self, *messages: object) -> list[str]:

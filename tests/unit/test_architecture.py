@@ -75,7 +75,11 @@ HOMES = {
 }
 
 # A file over 250 lines → why it is still one noun.
-BIG_FILES: dict[str, str] = {}
+BIG_FILES: dict[str, str] = {
+    "queue.py": "the public class: more than half of it is signatures and docstrings",
+    "at_least_once.py": "one lane and its rules, which are read together",
+    "worker/scoreboard.py": "one layout of memory, and the two sides of it",
+}
 MAX_FILE_LINES = 250
 MAX_FUNCTION_LINES = 40  # without its docstring
 
