@@ -1,13 +1,13 @@
 """Many kinds of job in one queue: a queue has one handler, and that one looks up what to call.
 
 Run `hotqueue-worker examples.many_kinds`, and `python -m examples.many_kinds` to enqueue one of each kind.
-A job of a kind that nobody knows goes to the dead list with its KeyError.
+A job of a kind that nobody knows is rejected: it goes to the dead list at once, to be retried after a fix.
 """
 
 from collections.abc import Callable
 from typing import TypedDict
 
-from hotqueue import HotQueue
+from hotqueue import HotQueue, Reject
 
 queue = HotQueue("jobs", serializer="json")
 
@@ -27,7 +27,11 @@ def kind(function: Callable[..., None]) -> Callable[..., None]:
 
 @queue.worker
 def run(job: Job) -> None:
-    KINDS[job["kind"]](**job["arguments"])
+    function = KINDS.get(job["kind"])
+    if function is None:
+        msg = f"nobody knows the kind {job['kind']!r}"
+        raise Reject(msg)
+    function(**job["arguments"])
 
 
 def later(function: Callable[..., None], **arguments: object) -> None:

@@ -7,7 +7,6 @@ queue.
 
 import contextlib
 import logging
-import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,11 +15,10 @@ from hotqueue import events, identity, keys, scripts
 from hotqueue.connection import Connection
 from hotqueue.delivery import Delivery, Progress
 from hotqueue.errors import OutcomeUnknown, Refused
+from hotqueue.upkeep import LEASE_MS
 
-LEASE_MS = 60_000
 CLAIM_BYTES = 1 << 20
 _CLAIM_TRIES = 2  # of incarnations that somebody else has retired
-_SWEEP_EVERY_S = LEASE_MS / 1000 + 1
 
 
 @dataclass(slots=True)
@@ -30,7 +28,8 @@ class Claim:
     number: int = 0
     size: int = 0  # frames
     done: int = 0  # of them, from the first
-    burial: bytes | None = None  # the one after those is to lie in the dead list as this
+    fate: scripts.Fate = "release"  # of the one after those
+    frame: bytes = b""  # as which it is buried or comes back
 
 
 @dataclass(slots=True)
@@ -62,17 +61,12 @@ class AtLeastOnce:
         self._life: Life | None = None
         self._past: list[Life] = []  # incarnations whose end Redis may not know of, oldest first
         self._held: deque[Delivery] = deque()
-        self._sweep_at_s = 0.0
 
     def open(self) -> None:
-        """Have a living incarnation, and now and then look once more at what retired ones left."""
+        """Have a living incarnation."""
         if self._life is None:
             with self._risk():
                 self._begin_life()
-        if time.monotonic() > self._sweep_at_s:
-            with self._risk():
-                scripts.sweep(self._connection, self._queue)
-            self._sweep_at_s = time.monotonic() + _SWEEP_EVERY_S
 
     def _begin_life(self) -> None:
         """Register a new incarnation, then retire what came before it, then tell whoever watches.
@@ -84,7 +78,8 @@ class AtLeastOnce:
         self.client_id = self._connection.client_id()
         life = Life()
         self._past.append(life)
-        scripts.register(self._connection, self._queue, life.name, LEASE_MS, identity.owner())
+        owner = identity.owner(self._progress.watched_by)
+        scripts.register(self._connection, self._queue, life.name, LEASE_MS, owner)
         with contextlib.suppress(Refused):  # a full server must still be drained
             self._connection.call("SADD", keys.QUEUES, self._queue)
         self._retire_past(until=life)
@@ -95,6 +90,8 @@ class AtLeastOnce:
 
     def take(self, queue: str) -> Delivery | None:
         """Return the next message of the claim, or of a new one that acknowledges the old."""
+        if self._held and not self._progress.is_fresh(self._queue):
+            self.abandon()  # somebody may have taken over what is held
         if not self._held:
             frames = self._claim(self._prefetch)
             self._held.extend(Delivery(queue, raw, self, index) for index, raw in enumerate(frames))
@@ -148,14 +145,38 @@ class AtLeastOnce:
 
     def bury(self, delivery: Delivery, frame: bytes) -> None:
         """Bury it under the claim number; a failure is made good by the script that retires this life."""
-        life = self._alive()
-        claim = life.claim
-        claim.done = delivery.index
-        claim.burial = frame
+        life = self._fated(delivery, "bury", frame)
         with self._risk():
             number = scripts.bury(
-                self._connection, self._queue, life.name, claim.number, done=claim.done, frame=frame
+                self._connection, self._queue, life.name, life.claim.number, done=delivery.index, frame=frame
             )
+        self._settled(life, number)
+
+    def retry(self, delivery: Delivery, frame: bytes, delay_s: float) -> None:
+        """Put it aside under the claim number. If that fails it comes back at once, but as `frame`."""
+        life = self._fated(delivery, "replace", frame)
+        with self._risk():
+            number = scripts.retry(
+                self._connection, self._queue, life.name, life.claim.number,
+                done=delivery.index, frame=frame, delay_ms=delay_s * 1000,
+            )  # fmt: skip
+        self._settled(life, number)
+
+    def give_back(self) -> None:
+        """If something was taken and not done, retire: it goes back. The next use begins a new life."""
+        self._held.clear()
+        if self._life is not None and self._life.claim.done < self._life.claim.size:
+            with self._risk():
+                self._retire(self._life, sweep_ms=None)
+            self._life = None
+            self._progress.registered(self._queue, 0, 0)
+
+    def _fated(self, delivery: Delivery, fate: scripts.Fate, frame: bytes) -> Life:
+        life = self._alive()
+        life.claim.done, life.claim.fate, life.claim.frame = delivery.index, fate, frame
+        return life
+
+    def _settled(self, life: Life, number: int | None) -> None:
         if number is None:
             self._lost(life)
             return
@@ -242,7 +263,7 @@ class AtLeastOnce:
         scripts.retire(
             self._connection, self._queue, life.name, claim.number,
             done=claim.done,
-            fate="release" if claim.burial is None else "bury",
-            frame=claim.burial or b"",
+            fate=claim.fate,
+            frame=claim.frame,
             sweep_ms=sweep_ms,
         )  # fmt: skip

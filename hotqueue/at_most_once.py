@@ -24,8 +24,12 @@ class AtMostOnce:
         self._unburied: list[tuple[str, bytes]] = []
 
     def open(self) -> None:
-        """Connect, and bury what could not be buried before."""
-        self.client_id = self._connection.client_id()
+        """Connect, say by which number a wait can be ended, and bury what could not be buried before."""
+        client_id = self._connection.client_id()
+        if client_id != self.client_id:
+            self.client_id = client_id
+            for queue in self.queues:
+                self._progress.registered(queue, 0, client_id)
         while self._unburied:
             scripts.bury_popped(self._connection, *self._unburied[0])
             del self._unburied[0]
@@ -66,6 +70,10 @@ class AtMostOnce:
         self._unburied.append((delivery.queue, frame))
         self._progress.finished(delivery.queue, 0)
         self.open()
+
+    def retry(self, delivery: Delivery, frame: bytes, delay_s: float) -> None:
+        """Never: at-most-once means that it does not run twice. Handlers of such a queue have no retries."""
+        raise NotImplementedError
 
     def flush(self) -> None:
         """Nothing is ever owed."""

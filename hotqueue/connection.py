@@ -4,11 +4,13 @@ redis-py (6 and later) sends a command again by itself when no reply came: a pus
 what the first one took. Here nothing is ever sent twice, and every failure says whether anything happened.
 """
 
+import contextlib
 import os
 import re
 import select
 import socket
 from collections import deque
+from collections.abc import Iterator
 from typing import Any
 
 from redis.exceptions import (
@@ -68,6 +70,7 @@ class Connection:
         self._pid = os.getpid()
         self._client_id: int | None = None
         self._due = 0  # replies
+        self.times_connected = 0
 
     def open(self) -> None:
         """Connect and authenticate, unless that is done and the server has not hung up since.
@@ -89,6 +92,7 @@ class Connection:
         except BaseException:
             self.close()  # redis-py would leave it open, half way through its greeting
             raise
+        self.times_connected += 1
 
     def call(self, *command: bytes | str | float) -> Any:
         """Send one command and return its reply. Raises NotSent, Refused or OutcomeUnknown."""
@@ -192,10 +196,16 @@ class Pool:
 
     def call(self, *command: bytes | str | float) -> Any:
         """Send one command on an idle connection and return its reply."""
+        with self.lent() as connection:
+            return connection.call(*command)
+
+    @contextlib.contextmanager
+    def lent(self) -> Iterator[Connection]:
+        """Lend a connection for several commands."""
         connection = self.take()
         try:
             connection.open()
-            return connection.call(*command)
+            yield connection
         finally:
             self.give(connection)
 

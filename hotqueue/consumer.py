@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import random
 import signal
 import time
@@ -9,18 +10,19 @@ from collections import deque
 from collections.abc import Sequence
 
 from hotqueue import events
-from hotqueue.delivery import Delivery, Lane, Progress, Unwatched
+from hotqueue.delivery import Delivery, Lane, Progress
+from hotqueue.ending import Assignment, one_line
 from hotqueue.errors import NotSent, OutcomeUnknown, Refused
-from hotqueue.execution import Assignment, Executor, one_line
+from hotqueue.execution import Executor
 from hotqueue.rota import Rota
 from hotqueue.waiting import Waiter
 from hotqueue.wakeup import Wakeup, listening
 
 BACK_OFF_S = (0.1, 30.0)
-LOOK_EVERY_S = 0.5  # where Redis lets nobody wait
+LOOK_EVERY_S = 0.5  # where Redis lets nobody wait, or a queue is paused
 _MOST_DOUBLINGS = 20
 # A full server refuses BLMOVE, and an ACL may; to take by script still works, and must, to drain it.
-_MAY_TAKE = {"OOM", "NOPERM"}
+MAY_TAKE = {"OOM", "NOPERM"}
 
 
 class Consumer:
@@ -40,18 +42,17 @@ class Consumer:
         self._ready: deque[Delivery] = deque()  # taken, not begun
         self._failures = 0
         self._may_wait = True
+        self._pid = 0
 
     def run(self, idle_s: float | None = None) -> None:
         """Consume until the wake-up's flag is set, or nothing came for `idle_s` seconds (0: not at once).
 
-        Whatever ends it, the lanes are closed, and what was taken and not done goes back.
+        Whatever ends it, the lanes are closed, and what was taken and not done goes back. In a fork that a
+        handler made and returned from, or raised in, it ends at once and touches nothing of its parent's.
         """
-        with contextlib.ExitStack() as ending:
-            ending.callback(self._waiter.close)
-            ending.callback(self._executor.close)  # after the lanes: a task of the user's may not want to end
-            for lane in self._all:
-                ending.callback(_close, lane)
-            while not self._wakeup.is_set:
+        self._pid = os.getpid()
+        try:
+            while not self._wakeup.is_set and not self._is_a_copy:
                 try:
                     delivery = self._next(idle_s)
                     if delivery is None:
@@ -59,12 +60,29 @@ class Consumer:
                     self._execute(delivery)
                 except (NotSent, OutcomeUnknown) as error:
                     self._back_off(error)
+        finally:
+            if not self._is_a_copy:
+                self._close()
+
+    @property
+    def _is_a_copy(self) -> bool:
+        return os.getpid() != self._pid
+
+    def _close(self) -> None:
+        with contextlib.ExitStack() as ending:
+            ending.callback(self._waiter.close)
+            ending.callback(self._executor.close)  # after the lanes: a task of the user's may not want to end
+            for lane in self._all:
+                ending.callback(_close, lane)
 
     def _execute(self, delivery: Delivery) -> None:
         self._progress.running(delivery, self._executor.handler_of(delivery))
         with self._wakeup.interruptible():
             run = self._executor.run(delivery)
-        self._executor.settle(run)
+        if not self._is_a_copy:
+            self._executor.settle(run)
+        elif run.error is not None:
+            raise run.error
 
     def _next(self, idle_s: float | None) -> Delivery | None:
         """Return the next message; None once the flag is set or nothing came for `idle_s`."""
@@ -72,8 +90,11 @@ class Consumer:
         while not self._wakeup.is_set:
             if self._ready:
                 delivery = self._ready.popleft()
-                self._rota.served(delivery.queue)
-                return delivery
+                if not self._progress.is_paused(delivery.queue):
+                    self._rota.served(delivery.queue)
+                    return delivery
+                self._give_back(self._lanes[delivery.queue])
+                continue
             if self._must_look(idle_s) and self._look():
                 continue
             left = end - time.monotonic()
@@ -82,6 +103,17 @@ class Consumer:
             self._wait(left)
         return None
 
+    def _open_queues(self) -> Sequence[str]:
+        order = self._rota.order()
+        if any(map(self._progress.is_paused, order)):
+            return [queue for queue in order if not self._progress.is_paused(queue)]
+        return order
+
+    def _give_back(self, lane: Lane) -> None:
+        """What a wait has caught of a queue that is paused goes back unrun."""
+        lane.give_back()
+        self._ready = deque(each for each in self._ready if each.lane is not lane)
+
     def _must_look(self, idle_s: float | None) -> bool:
         """Tell whether to wait is not enough to get what is there."""
         parks_first = len(self._all) == 1 and self._all[0].parks_first
@@ -89,12 +121,15 @@ class Consumer:
 
     def _look(self) -> bool:
         """Take from the first queue that has something; acknowledge what is done of the others."""
-        for queue in self._rota.order():
+        order = self._open_queues()
+        for queue in order:
             delivery = self._lanes[queue].take(queue)
             if delivery is not None:
                 self._ready.append(delivery)
                 break
         for lane in self._all:
+            if not any(queue in order for queue in lane.queues):
+                lane.give_back()
             lane.flush()
         self._recovered()
         return bool(self._ready)
@@ -105,11 +140,18 @@ class Consumer:
                 lane.open()
             self._recovered()
         self._progress.idle()
+        order = self._open_queues()
+        if len(order) < len(self._lanes):
+            seconds = min(seconds, LOOK_EVERY_S)
+        lanes = [lane for lane in self._all if any(queue in order for queue in lane.queues)]
+        if not lanes:
+            self._waiter.pause(seconds)
+            return
         try:
-            self._ready.extend(self._waiter.wait(self._all, self._rota.order(), seconds))
+            self._ready.extend(self._waiter.wait(lanes, order, seconds))
             self._may_wait = True
         except Refused as refused:
-            if refused.code not in _MAY_TAKE:
+            if refused.code not in MAY_TAKE:
                 raise
             self._pause_instead(refused, seconds)
 
@@ -132,13 +174,13 @@ class Consumer:
             events.emit(logging.INFO, events.REDIS_BACK)
 
 
-def consume_here(lane: Lane, assignment: Assignment, idle_s: float | None) -> None:
+def consume_here(lane: Lane, assignment: Assignment, idle_s: float | None, progress: Progress) -> None:
     """Run the loop in the caller's process and thread, for one queue.
 
     In the main thread INT and TERM finish the running message and return; the handlers are put back then.
     """
     with contextlib.closing(Wakeup()) as wakeup, listening(wakeup, (signal.SIGINT, signal.SIGTERM)):
-        Consumer([lane], Executor([assignment]), Rota([assignment.queue]), wakeup, Unwatched()).run(idle_s)
+        Consumer([lane], Executor([assignment]), Rota([assignment.queue]), wakeup, progress).run(idle_s)
 
 
 def _close(lane: Lane) -> None:

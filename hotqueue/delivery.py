@@ -71,6 +71,12 @@ class Lane(Protocol):
     def bury(self, delivery: Delivery, frame: bytes) -> None:
         """Move it to the dead list as `frame`, which carries the reason."""
 
+    def retry(self, delivery: Delivery, frame: bytes, delay_s: float) -> None:
+        """Put it aside as `frame`, which carries what happened, to run again in `delay_s` seconds."""
+
+    def give_back(self) -> None:
+        """Put everything that was taken and not begun back to the head, as if never taken."""
+
     def flush(self) -> None:
         """Tell Redis what is done, if it does not know yet."""
 
@@ -79,13 +85,21 @@ class Lane(Protocol):
 
 
 class Progress(Protocol):
-    """Told what a consumer is doing by whoever runs it: the supervisor's scoreboard, or nobody."""
+    """Told what a consumer is doing: the supervisor's scoreboard, the caretaker, or nobody."""
+
+    watched_by: int | None  # the process that gives back what a dead consumer held
 
     def idle(self) -> None:
         """Every queue is empty, and the wait for the next message begins."""
 
     def running(self, delivery: Delivery, handler: str) -> None:
         """`handler` is about to be given this message."""
+
+    def is_paused(self, queue: str) -> bool:
+        """Tell whether nothing of `queue` may be started now."""
+
+    def is_fresh(self, queue: str) -> bool:
+        """Tell whether the lease on `queue` was renewed lately, so that what was claimed is still ours."""
 
     def registered(self, queue: str, incarnation: int, client_id: int) -> None:
         """A new incarnation serves `queue` through the connection `client_id`; 0: none does any more."""
@@ -103,11 +117,23 @@ class Progress(Protocol):
 class Unwatched:
     """The progress of a consumer that nobody watches."""
 
+    watched_by: int | None = None
+
     def idle(self) -> None:
         """Tell nobody."""
 
     def running(self, delivery: Delivery, handler: str) -> None:
         """Tell nobody."""
+
+    def is_paused(self, queue: str) -> bool:
+        """Know of no pause."""
+        del queue
+        return False
+
+    def is_fresh(self, queue: str) -> bool:
+        """Know of no lease."""
+        del queue
+        return True
 
     def registered(self, queue: str, incarnation: int, client_id: int) -> None:
         """Tell nobody."""

@@ -12,6 +12,7 @@ from hotqueue.signing import Signer
 from hotqueue.trail import Trail
 
 MAX_SIZE = 64 << 20  # bytes
+EXPIRES = "hotqueue-expires"  # header: seconds from the enqueue time after which a message is not run
 _ON = {"1", "true", "yes", "on"}
 _OFF = {"0", "false", "no", "off"}
 
@@ -53,8 +54,13 @@ class Envelope:
             return pack(body, self.codec.code, signer=self.signer, queue=self.queue)
         return body
 
-    def seal_with_id(self, message: object, headers: Mapping[str, object] | None) -> tuple[str, bytes]:
-        """Return the id and the frame of `message`; a frame even where `seal` writes bare bodies."""
+    def seal_with_id(
+        self, message: object, headers: Mapping[str, object] | None, expires_s: float | None = None
+    ) -> tuple[str, bytes]:
+        """Return the id and the frame of `message`; a frame even where `seal` writes bare bodies.
+
+        Once it is older than `expires_s` it is not run any more.
+        """
         if self._never_framed:
             msg = f"queue {self.queue!r} writes bare bodies (envelope=False), which have no id: use enqueue()"
             raise ConfigurationError(msg)
@@ -62,7 +68,7 @@ class Envelope:
         packed = pack(
             self._body(message),
             self.codec.code,
-            headers=_dump_headers(headers) if headers else b"",
+            headers=_dump_headers(headers or {}, expires_s),
             message_id=message_id,
             signer=self.signer,
             queue=self.queue,
@@ -141,9 +147,15 @@ def _switch() -> bool | None:
     raise ConfigurationError(msg)
 
 
-def _dump_headers(headers: Mapping[str, object]) -> bytes:
+def _dump_headers(headers: Mapping[str, object], expires_s: float | None) -> bytes:
     try:
-        text = json.dumps(dict(headers), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        if EXPIRES in headers:
+            msg = f"the header {EXPIRES!r} is HotQueue's own: use expires="
+            raise ConfigurationError(msg)
+        expiring = {} if expires_s is None else {EXPIRES: round(expires_s, 3)}
+        if not headers and not expiring:
+            return b""
+        text = json.dumps({**headers, **expiring}, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
         return text.encode()
     except (TypeError, ValueError, RecursionError) as error:
         msg = f"headers must be a JSON object: {error}"

@@ -2,50 +2,20 @@
 
 import asyncio
 import inspect
-import logging
 import time
-import traceback
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal
+from collections.abc import Awaitable
+from typing import Any
 
-from hotqueue import events
+from hotqueue import ending
 from hotqueue.delivery import Delivery, running
-from hotqueue.envelope import Envelope, Opened, noted, trail_of
+from hotqueue.ending import Assignment, Run
+from hotqueue.envelope import Opened
+from hotqueue.errors import Expired
 from hotqueue.frame import WRAPPED, enqueued_ms, id_text
-from hotqueue.trail import Trail
+from hotqueue.retries import Reject
 from hotqueue.wakeup import Forced
 
-TRACEBACK_CHARACTERS = 6000
-LINE_CHARACTERS = 500
 CANCEL_S = 1.0
-_CALLERS = (str(Path(__file__).parent), str(Path(asyncio.__file__).parent))
-
-Outcome = Literal["done", "failed", "unreadable"]
-
-
-@dataclass(frozen=True, slots=True)
-class Assignment:
-    """A queue, how to open its messages, and what to call with them."""
-
-    queue: str
-    handler: str
-    call: Callable[[Any], Any]
-    envelope: Callable[[], Envelope]
-
-
-@dataclass(slots=True)
-class Run:
-    """What becomes of one delivery."""
-
-    delivery: Delivery
-    assignment: Assignment
-    started_s: float = field(default_factory=time.monotonic)
-    message: Any = None
-    outcome: Outcome = "done"
-    error: BaseException | None = None
 
 
 class Executor:
@@ -72,16 +42,19 @@ class Executor:
         return run
 
     def settle(self, run: Run) -> None:
-        """Acknowledge or bury it, and log that. Raises only what the lane raises."""
+        """Acknowledge, retry or bury it, and log that. Raises only what the lane raises."""
         delivery = run.delivery
         duration_ms = (time.monotonic() - run.started_s) * 1000
+        delay_s = ending.delay_s(run)
         try:
             if run.outcome == "done":
                 delivery.lane.ack(delivery)
+            elif delay_s is None:
+                delivery.lane.bury(delivery, ending.frame_of(run, is_last=True))
             else:
-                delivery.lane.bury(delivery, noted(delivery.raw, self._trail(run)))
+                delivery.lane.retry(delivery, ending.frame_of(run, is_last=False), delay_s)
         finally:
-            self._report(run, duration_ms)
+            ending.report(run, duration_ms, delay_s)
             run.error = None  # its traceback holds this run, and with it the message
 
     def close(self) -> None:
@@ -94,8 +67,11 @@ class Executor:
         try:
             envelope = run.assignment.envelope()
             opened = envelope.read(run.delivery.raw)
-            _describe(run.delivery, opened)
+            describe(run.delivery, opened)
+            ending.check_age(run.delivery, run.assignment.max_age_s)
             run.message = envelope.decode(opened)
+        except Expired as error:
+            run.outcome, run.error = "expired", error
         except Forced:
             raise
         except BaseException as error:  # noqa: BLE001 - an unpickled object may raise anything, SystemExit too
@@ -109,7 +85,8 @@ class Executor:
         except Forced:
             raise
         except BaseException as error:  # noqa: BLE001 - a handler that raises SystemExit fails; the child lives
-            run.outcome, run.error = "failed", error.with_traceback(_from_handler_on(error.__traceback__))
+            run.outcome = "rejected" if isinstance(error, Reject) else "failed"
+            run.error = error.with_traceback(ending.from_handler_on(error.__traceback__))
 
     def _finish(self, result: Any) -> None:
         """Bring to its end what has only begun when an async handler, or one that calls another, returns."""
@@ -139,37 +116,6 @@ class Executor:
             self._runner = asyncio.Runner()
         return self._runner.get_loop()
 
-    def _trail(self, run: Run) -> Trail:
-        trail = trail_of(run.delivery.raw)
-        return (trail.failed() if run.outcome == "failed" else trail).with_reason(
-            kind=run.outcome,
-            error=one_line(run.error),
-            traceback=_traceback(run.error) if run.outcome == "failed" else None,
-            handler=run.assignment.handler,
-            at=int(time.time() * 1000),
-        )
-
-    def _report(self, run: Run, duration_ms: float) -> None:
-        done = run.outcome == "done"
-        level = logging.INFO if done else logging.ERROR
-        if not events.log.isEnabledFor(level):
-            return
-        delivery = run.delivery
-        begun_ms = time.time() * 1000 - duration_ms
-        waited_ms = None if delivery.enqueued_ms is None else max(begun_ms - delivery.enqueued_ms, 0.0)
-        events.emit(
-            level,
-            events.MESSAGE_DONE if done else events.MESSAGE_BURIED,
-            error=run.error if run.outcome == "failed" else None,
-            queue=delivery.queue,
-            id=delivery.id,
-            handler=run.assignment.handler,
-            attempt=delivery.attempt,
-            duration_ms=round(duration_ms, 1),
-            wait_ms=None if waited_ms is None else round(waited_ms, 1),
-            reason=None if done else f"{run.outcome}: {one_line(run.error)}",
-        )
-
 
 def _is_in_event_loop() -> bool:
     try:
@@ -179,7 +125,8 @@ def _is_in_event_loop() -> bool:
     return True
 
 
-def _describe(delivery: Delivery, opened: Opened) -> None:
+def describe(delivery: Delivery, opened: Opened) -> None:
+    """Note on a delivery what its frame says."""
     delivery.headers = opened.headers
     delivery.trail = opened.trail
     delivery.attempt = opened.trail.attempt
@@ -187,29 +134,3 @@ def _describe(delivery: Delivery, opened: Opened) -> None:
     if frame is not None and not frame.flags & WRAPPED:  # the id of a wrapping is none of the message's
         delivery.id = id_text(frame.message_id)
         delivery.enqueued_ms = enqueued_ms(frame.message_id)
-
-
-def one_line(error: BaseException | None) -> str:
-    """Return the type and text of an error in one bounded line, whatever its `__str__` does."""
-    try:
-        text = " ".join(str(error)[: 2 * LINE_CHARACTERS].split())[:LINE_CHARACTERS]
-    except BaseException:  # noqa: BLE001 - the error comes from a user's class
-        text = ""
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _from_handler_on(trace: TracebackType | None) -> TracebackType | None:
-    """Leave out how we and asyncio called the handler; all of it if nothing else is there."""
-    own = trace
-    while own is not None and own.tb_frame.f_code.co_filename.startswith(_CALLERS):
-        own = own.tb_next
-    return own or trace
-
-
-def _traceback(error: BaseException | None) -> str | None:
-    if error is None:
-        return None
-    try:
-        return "".join(traceback.format_exception(error, limit=-20))[-TRACEBACK_CHARACTERS:]
-    except BaseException:  # noqa: BLE001 - the same
-        return None

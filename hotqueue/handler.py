@@ -3,15 +3,17 @@
 import contextlib
 import copy
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
 
+from hotqueue.caretaker import Caretaker
 from hotqueue.connection import CONSUMER_TIMEOUT_S, Connection, check_version
 from hotqueue.consumer import consume_here
-from hotqueue.delivery import Unwatched
+from hotqueue.durations import Seconds, seconds_of
 from hotqueue.errors import ConfigurationError
+from hotqueue.retries import Backoff, Kinds, Retries, retries_from
 
 if TYPE_CHECKING:
     from hotqueue.queue import HotQueue
@@ -35,12 +37,23 @@ class Options:
     delivery: Mode = "at-least-once"
     timeout: float | None = None
     block: bool = True
+    retries: int | None = None
+    backoff: Backoff | None = None
+    retry_on: Kinds | None = None
+    max_age: Seconds | None = None
+    policy: Retries = field(init=False)
+    max_age_s: float | None = field(init=False)
 
     def __post_init__(self) -> None:
-        """Raise ConfigurationError for an unknown delivery."""
+        """Raise ConfigurationError for what cannot work."""
         if self.delivery not in MODES:
             msg = f"delivery={self.delivery!r}: use {' or '.join(map(repr, MODES))}"
             raise ConfigurationError(msg)
+        at_most_once = self.delivery == "at-most-once"
+        policy = retries_from(self.retries, self.backoff, self.retry_on, at_most_once=at_most_once)
+        object.__setattr__(self, "policy", policy)
+        max_age_s = None if self.max_age is None else seconds_of("max_age", self.max_age)
+        object.__setattr__(self, "max_age_s", max_age_s)
 
 
 class Handler(Generic[P, R]):
@@ -54,6 +67,7 @@ class Handler(Generic[P, R]):
     def __init__(self, queue: "HotQueue", function: Callable[P, R], options: Options) -> None:
         """Use `@queue.worker` instead. Raises ConfigurationError for a function that takes no message."""
         self.queue = queue
+        self.send = queue.send  # one message for this handler
         self.function = function
         self.options = options
         self.bound: tuple[Any, ...] = ()  # the object that a method belongs to
@@ -93,7 +107,7 @@ class Handler(Generic[P, R]):
         Ends after `timeout` idle seconds (None or 0: never), or with `block=False` as soon as the queue is
         empty; by default as the decorator said. In the main thread INT and TERM let the running message
         finish and end the loop; a second INT interrupts it, and the message goes back. A message whose
-        handler raises goes to the dead list and the loop goes on; when Redis is lost it waits for it. Raises
+        handler raises runs again later, and the loop goes on; when Redis is lost it waits for it. Raises
         NotSent if Redis cannot be reached at the start, ConfigurationError while the worker imports modules,
         for wrong `args` or a Redis that is too old.
         """
@@ -106,11 +120,11 @@ class Handler(Generic[P, R]):
             connection.open()
             if own.delivery == "at-least-once":
                 check_version(connection)
-        consume_here(self.queue.lane(own.delivery, Unwatched()), self.queue.assignment(self, args), idle_s)
-
-    def send(self, message: object, *, headers: Mapping[str, object] | None = None) -> str:
-        """Enqueue one message for this handler and return its id, as `HotQueue.send` does."""
-        return self.queue.send(message, headers=headers)
+        caretaker = Caretaker(self.queue.name, self.queue.address)
+        with caretaker.caring():
+            consume_here(
+                self.queue.lane(own.delivery, caretaker), self.queue.assignment(self, args), idle_s, caretaker
+            )
 
     @property
     def where(self) -> str:

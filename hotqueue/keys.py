@@ -45,6 +45,11 @@ def claims(name: str) -> str:
     return f"{{hotqueue:{name}}}:claims"
 
 
+def counters(name: str) -> str:
+    """Hash: `done` counts acknowledged messages, `careful` those that are to be taken one at a time."""
+    return f"{{hotqueue:{name}}}:counters"
+
+
 def owners(name: str) -> str:
     """Hash: incarnation → JSON that says which process it is, for people and for recovery."""
     return f"{{hotqueue:{name}}}:owners"
@@ -63,3 +68,13 @@ def delayed(name: str) -> str:
 def dead(name: str) -> str:
     """Sorted set: frame → when it was buried, in ms."""
     return f"{{hotqueue:{name}}}:dead"
+
+
+def paused(name: str) -> str:
+    """String, with a TTL where the pause has an end: the queue is paused while it exists."""
+    return f"{{hotqueue:{name}}}:paused"
+
+
+def unique(name: str, key: str) -> str:
+    """String with a TTL: the id of the message that was sent under this unique key."""
+    return f"{{hotqueue:{name}}}:unique:{key}"

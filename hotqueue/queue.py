@@ -2,22 +2,30 @@
 
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from hotqueue import keys
+from hotqueue import keys, stats
 from hotqueue.address import Address
 from hotqueue.at_least_once import AtLeastOnce
 from hotqueue.at_most_once import AtMostOnce
+from hotqueue.caretaker import Caretaker
 from hotqueue.connection import CONSUMER_TIMEOUT_S, Connection, Pool
+from hotqueue.dead import DeadLetters
 from hotqueue.delivery import Lane, Progress
+from hotqueue.durations import Seconds, seconds_of
+from hotqueue.ending import Assignment
 from hotqueue.envelope import MAX_SIZE, Envelope
 from hotqueue.errors import BadMessage, ConfigurationError
-from hotqueue.execution import Assignment
 from hotqueue.handler import Handler, Mode, Options, refuse_while_importing, register
+from hotqueue.outbox import UNIQUE_FOR_S, Outbox, Terms
+from hotqueue.own_loop import OwnDelivery, OwnLoop
 from hotqueue.reader import Reader
+from hotqueue.retries import Backoff, Kinds
 from hotqueue.serializers import codec_for
 from hotqueue.signing import signer_from
+from hotqueue.stats import Stats
 
 if TYPE_CHECKING:
     import redis
@@ -37,9 +45,9 @@ class HotQueue:
     settings, not its connections), or redis-py's keyword arguments; by default HOTQUEUE_URL, REDIS_URL, then
     localhost. `envelope` True writes frames, False bare bodies; by default HOTQUEUE_ENVELOPE decides, then
     the serializer. `secret` signs messages and `strict` refuses unsigned ones (HOTQUEUE_SECRET,
-    HOTQUEUE_STRICT). `max_size` limits a message, in bytes. Redis may take 2 seconds to connect and 2 to
-    reply, or as many as `socket_connect_timeout` and `socket_timeout` say. Nothing connects before use.
-    Raises ConfigurationError.
+    HOTQUEUE_STRICT). `max_size` limits a message, in bytes, `max_length` how many may wait or be delayed.
+    Redis may take 2 seconds to connect and 2 to reply, or as many as `socket_connect_timeout` and
+    `socket_timeout` say. Nothing connects before use. Raises ConfigurationError.
     """
 
     def __init__(
@@ -51,6 +59,7 @@ class HotQueue:
         client: "redis.Redis | None" = None,
         envelope: bool | None = None,
         max_size: int = MAX_SIZE,
+        max_length: int | None = None,
         secret: str | bytes | Sequence[str | bytes] | None = None,
         strict: bool | None = None,
         **redis_kwargs: Any,
@@ -63,6 +72,7 @@ class HotQueue:
             Envelope, name, framed=envelope, signer=signer_from(secret, strict), max_size=max_size
         )
         self.serializer = serializer
+        self._outbox = Outbox(name, lambda: self._pool, lambda: self._envelope, max_length)
 
     @property
     def serializer(self) -> object:
@@ -95,26 +105,65 @@ class HotQueue:
         """Delete all waiting messages. Raises NotSent, OutcomeUnknown (they may be gone)."""
         self._pool.call("DEL", self.key)
 
+    @cached_property
+    def dead(self) -> DeadLetters:
+        """The dead list: what ended badly, to look at, to retry and to drop."""
+        return DeadLetters(self.name, lambda: self._pool, lambda: self._envelope)
+
+    def stats(self) -> Stats:
+        """Count what is waiting, in flight, delayed and dead. Raises NotSent, OutcomeUnknown."""
+        with self._pool.lent() as connection:
+            return stats.look(connection, self.name)
+
+    def pause(self, seconds: Seconds | None = None) -> None:
+        """Have nothing more taken by handlers and `deliveries`, for `seconds` or until `resume`.
+
+        Takes effect within about a second. What runs is finished; `dequeue` and `consume` know no pause.
+        Raises NotSent, OutcomeUnknown, ConfigurationError.
+        """
+        expiry = () if seconds is None else ("PX", max(1, int(seconds_of("seconds", seconds) * 1000)))
+        self._pool.call("SET", keys.paused(self.name), "1", *expiry)
+
+    def resume(self) -> None:
+        """End a pause. Raises NotSent, OutcomeUnknown."""
+        self._pool.call("DEL", keys.paused(self.name))
+
     def enqueue(self, *messages: object) -> None:
         """Put messages at the tail of the queue, all of them in one command.
 
-        Raises NotSent (nothing was enqueued), OutcomeUnknown (all may have been), BadMessage or TooLarge
-        (nothing was).
+        Raises NotSent (nothing was enqueued), OutcomeUnknown (all may have been), BadMessage, TooLarge or
+        Full (nothing was).
         """
         if messages:
-            self._pool.call("RPUSH", self.key, *map(self._envelope.seal, messages))
+            self._outbox.enqueue(messages)
 
     put = enqueue
 
-    def send(self, message: object, *, headers: Mapping[str, object] | None = None) -> str:
-        """Put one message, with optional JSON `headers`, at the tail of the queue and return its id.
+    def send(
+        self,
+        message: object,
+        *,
+        headers: Mapping[str, object] | None = None,
+        delay: Seconds | None = None,
+        at: datetime | None = None,
+        unique: str | None = None,
+        unique_for: Seconds = UNIQUE_FOR_S,
+        expires: Seconds | None = None,
+        front: bool = False,
+        durable: bool = False,
+    ) -> str:
+        """Put one message, with optional JSON `headers`, into the queue and return its id.
 
-        It is always written as a frame. Raises what `enqueue` raises, and ConfigurationError with
-        `envelope=False`: a bare body has no id.
+        Times are in seconds or a timedelta. `delay` or `at`, which needs a time zone, says when it is due;
+        `front` puts it at the head. Older than `expires` it is not run any more. If within `unique_for`
+        (1 hour) another was accepted under the key `unique`, nothing is sent and the id of that one is
+        returned: so a send that raised OutcomeUnknown can safely be repeated. `durable` waits until it is on
+        disk, or on a replica where Redis is older than 7.2; OutcomeUnknown if that is not confirmed in 5
+        seconds. It is always written as a frame, so ConfigurationError is raised with `envelope=False`: a
+        bare body has no id. Raises what `enqueue` raises, too.
         """
-        message_id, raw = self._envelope.seal_with_id(message, headers)
-        self._pool.call("RPUSH", self.key, raw)
-        return message_id
+        terms = Terms(delay, at, unique, unique_for, expires, front, durable)
+        return self._outbox.send(message, headers, terms)
 
     def dequeue(self, block: bool = False, timeout: float | None = None) -> Any:
         """Return the message at the head of the queue, or None.
@@ -161,17 +210,43 @@ class HotQueue:
                 finally:
                     reader.begin(delivery)
 
+    def deliveries(self, timeout: float | None = None) -> Iterator[OwnDelivery]:
+        """Yield deliveries, at least once, for a loop of your own: settle each by `ack`, `retry` or `reject`.
+
+        Ends after `timeout` idle seconds (None or 0: never), or on Ctrl-C while it waits. What was not
+        settled when the loop is left goes back to the head. Raises NotSent, OutcomeUnknown, or
+        ConfigurationError if the one before was not settled.
+        """
+        refuse_while_importing("deliveries()")
+        caretaker = Caretaker(self.name, self.address)
+        lane = self.lane("at-least-once", caretaker)
+        return OwnLoop(self.name, lane, caretaker, lambda: self._envelope).run(timeout)
+
     @overload
     def worker(self, function: Callable[P, R], /) -> Handler[P, R]: ...
     @overload
     def worker(
-        self, /, *, delivery: Mode = ..., timeout: float | None = ..., block: bool = ...
+        self,
+        /,
+        *,
+        delivery: Mode = ...,
+        retries: int = ...,
+        backoff: Backoff = ...,
+        retry_on: Kinds = ...,
+        max_age: Seconds = ...,
+        timeout: float | None = ...,
+        block: bool = ...,
     ) -> Callable[[Callable[P, R]], Handler[P, R]]: ...
     def worker(self, function: Any = None, /, **options: Any) -> Any:
         """Make a function the handler of this queue, for `hotqueue-worker` and for a loop of your own.
 
         `delivery` is "at-least-once" (the default: a message is done when its handler is) or "at-most-once".
-        `timeout` (seconds) and `block` concern only the loop in your own process, see `Handler.run`.
+        A failed message runs again up to `retries` times (10), `backoff` seconds later: a number, a list, or
+        a function of the number of failures; by default up to 15 s, doubled each time up to 1 h, half of it
+        random. After that, or after an error that is not of the kinds in `retry_on`, it goes to the dead
+        list, and unrun if it is older than `max_age` seconds. A handler may raise `Retry` or `Reject`.
+        At-most-once knows no retries. `timeout` (seconds) and `block` concern only the loop in your own
+        process, see `Handler.run`.
         That a queue has two handlers is an error only when a worker starts. Raises ConfigurationError.
         """
         if function is not None and not callable(function):
@@ -190,11 +265,11 @@ class HotQueue:
 
         return decorate if function is None else decorate(function)
 
-    def lane(self, delivery: Mode, progress: Progress) -> Lane:
+    def lane(self, delivery: Mode, progress: Progress, prefetch: int = 1) -> Lane:
         """Return a lane of its own connection for a consumer of this queue alone."""
         connection = Connection(self.address, CONSUMER_TIMEOUT_S)
         if delivery == "at-least-once":
-            return AtLeastOnce(self.name, connection, progress)
+            return AtLeastOnce(self.name, connection, progress, prefetch)
         return AtMostOnce((self.name,), connection, progress)
 
     def assignment(self, handler: Handler[..., Any], args: tuple[Any, ...] = ()) -> Assignment:
@@ -205,6 +280,8 @@ class HotQueue:
             handler.__name__,
             lambda message: handler.function(*before, message),
             lambda: self._envelope,
+            handler.options.policy,
+            handler.options.max_age_s,
         )
 
     def _reader(self, block: bool, timeout: float | None) -> Reader:

@@ -9,19 +9,19 @@ from hotqueue import keys
 from hotqueue.connection import Connection
 from hotqueue.errors import OutcomeUnknown, Refused
 
+NO_CLAIM = -1  # the claim of whoever knows none: matches nothing in Redis
 RELEASE_FRAMES = 500
 RELEASE_BYTES = 1 << 20
-
-_NO_CLAIM = -1
 
 Fate = Literal["release", "replace", "bury"]
 
 # Answers that Redis gives before it runs a script, or from inside of one: those say where. After an error
-# from inside, and after any other, a part may have been done.
+# from inside, and after any other, a part may have been done; but some come at the first write or never.
 _NOT_RUN = {
     "NOSCRIPT", "NOPERM", "NOAUTH", "WRONGPASS", "LOADING", "READONLY", "OOM", "MISCONF", "MASTERDOWN",
     "BUSY", "CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK", "NOREPLICAS",
 }  # fmt: skip
+_AT_FIRST_WRITE = {"OOM", "READONLY", "MISCONF", "NOREPLICAS"}
 _INSIDE = "@user_script"
 
 
@@ -43,7 +43,8 @@ class Script:
                     raise
                 return connection.call("EVAL", self._source, len(names), *names, *args)
         except Refused as refused:
-            if refused.code in _NOT_RUN and _INSIDE not in str(refused):
+            inside = _INSIDE in str(refused)
+            if refused.code in (_AT_FIRST_WRITE if inside else _NOT_RUN):
                 raise
             msg = f"a script failed and may have done a part: {refused}"
             raise OutcomeUnknown(msg) from refused
@@ -52,6 +53,7 @@ class Script:
 _register = Script("register")
 _take = Script("take")
 _bury = Script("bury")
+_retry = Script("retry")
 _bury_popped = Script("bury_popped")
 _give_back = Script("give_back")
 _renew = Script("renew")
@@ -72,7 +74,9 @@ def take(
 
     Returns [next claim, frame, …], or None for a retired incarnation.
     """
-    names = [keys.key_for_name(queue), keys.inflight(queue, incarnation), keys.claims(queue)]
+    names = [
+        keys.key_for_name(queue), keys.inflight(queue, incarnation), keys.claims(queue), keys.counters(queue),
+    ]  # fmt: skip
     reply: list[Any] | None = _take(connection, names, incarnation, claim, done, count, max_bytes)
     return reply
 
@@ -84,8 +88,30 @@ def bury(
 
     Returns the next claim, or None for a retired incarnation.
     """
-    names = [keys.inflight(queue, incarnation), keys.claims(queue), keys.dead(queue)]
+    names = [keys.inflight(queue, incarnation), keys.claims(queue), keys.dead(queue), keys.counters(queue)]
     reply: int | None = _bury(connection, names, incarnation, claim, done, frame)
+    return reply
+
+
+def retry(
+    connection: Connection,
+    queue: str,
+    incarnation: str,
+    claim: int,
+    *,
+    done: int,
+    frame: bytes,
+    delay_ms: float,
+) -> int | None:
+    """Acknowledge `done` and put the one after it aside as `frame`; at the tail for a delay of 0.
+
+    Returns the next claim, or None for a retired incarnation.
+    """
+    names = [
+        keys.inflight(queue, incarnation), keys.claims(queue), keys.delayed(queue), keys.counters(queue),
+        keys.key_for_name(queue),
+    ]  # fmt: skip
+    reply: int | None = _retry(connection, names, incarnation, claim, done, frame, delay_ms)
     return reply
 
 
@@ -131,12 +157,12 @@ def retire(
     """
     names = [
         keys.key_for_name(queue), keys.inflight(queue, incarnation), keys.consumers(queue),
-        keys.claims(queue), keys.owners(queue), keys.retired(queue), keys.dead(queue),
+        keys.claims(queue), keys.owners(queue), keys.retired(queue), keys.dead(queue), keys.counters(queue),
     ]  # fmt: skip
     limits = ("" if sweep_ms is None else sweep_ms, RELEASE_FRAMES, RELEASE_BYTES)
     believed, released, left = _retire(connection, names, incarnation, claim, done, fate, frame, *limits)
     while left:
-        _, more, left = _retire(connection, names, incarnation, _NO_CLAIM, 0, "release", b"", *limits)
+        _, more, left = _retire(connection, names, incarnation, NO_CLAIM, 0, "release", b"", *limits)
         released += more
     return Retired(bool(believed), released)
 
@@ -144,4 +170,4 @@ def retire(
 def sweep(connection: Connection, queue: str) -> int:
     """Look once more at the lists of retired incarnations that are due; return how many frames went back."""
     due = _due_sweeps(connection, [keys.retired(queue)])
-    return sum(retire(connection, queue, name.decode(), _NO_CLAIM).released for name in due)
+    return sum(retire(connection, queue, name.decode(), NO_CLAIM).released for name in due)

@@ -1,5 +1,6 @@
 -- End an incarnation: acknowledge what is known done, settle the frame after it, release the rest to the head.
 -- KEYS[1] waiting  KEYS[2] in flight  KEYS[3] consumers  KEYS[4] claims  KEYS[5] owners  KEYS[6] retired  KEYS[7] dead
+-- KEYS[8] counters
 -- ARGV[1] incarnation  ARGV[2] claim the caller knows of  ARGV[3] done in that claim
 -- ARGV[4] fate of the frame after the done ones: 'release', 'replace' (released as ARGV[5]) or 'bury' (as ARGV[5])
 -- ARGV[5] frame or ''  ARGV[6] ms until its list is swept again, or '' if no command of it can be under way
@@ -10,6 +11,7 @@ local believed = 0
 if redis.call('HGET', KEYS[4], ARGV[1]) == ARGV[2] then
   believed = 1
   redis.call('LTRIM', KEYS[2], ARGV[3], -1)
+  if ARGV[3] ~= '0' then redis.call('HINCRBY', KEYS[8], 'done', ARGV[3]) end
   if ARGV[4] == 'replace' then
     if redis.call('LLEN', KEYS[2]) > 0 then redis.call('LSET', KEYS[2], 0, ARGV[5]) end
   elseif ARGV[4] == 'bury' then
@@ -30,6 +32,7 @@ while released < tonumber(ARGV[7]) and bytes < tonumber(ARGV[8]) do
   released = released + 1
   bytes = bytes + #frame
 end
+if believed == 0 and released > 1 then redis.call('HINCRBY', KEYS[8], 'careful', released) end
 local left = redis.call('LLEN', KEYS[2])
 if ARGV[6] ~= '' or left > 0 then
   local now = redis.call('TIME')

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from hotqueue.ending import one_line
 from hotqueue.errors import ConfigurationError
-from hotqueue.execution import one_line
 from hotqueue.handler import Handler, importing, registered
 from hotqueue.queue import HotQueue
 from hotqueue.worker.settings import QueueChoice

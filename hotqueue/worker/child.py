@@ -46,7 +46,7 @@ def _run(slot: Slot, parent: int, handlers: Sequence[Handler[..., Any]], setting
     signals.for_child(wakeup)
     if not processes.die_with(parent, signal.SIGTERM):
         return CRASHED
-    shown = Shown(slot, ChildTitle(slot.number), wakeup)
+    shown = Shown(slot, ChildTitle(slot.number), wakeup, parent)
     shown.idle()
     events.emit(logging.DEBUG, events.CHILD_READY)
     assignments = [handler.queue.assignment(handler) for handler in handlers]
@@ -57,7 +57,7 @@ def _run(slot: Slot, parent: int, handlers: Sequence[Handler[..., Any]], setting
         weights=settings.queues.weights,
     )
     try:
-        Consumer(_lanes(handlers, shown), executor, rota, wakeup, shown).run()
+        Consumer(_lanes(handlers, shown, settings.prefetch), executor, rota, wakeup, shown).run()
     finally:
         shown.stopping()
     return 0
@@ -89,13 +89,13 @@ def _leave_unless(own: int) -> None:
         os._exit(0)
 
 
-def _lanes(handlers: Sequence[Handler[..., Any]], progress: Progress) -> list[Lane]:
+def _lanes(handlers: Sequence[Handler[..., Any]], progress: Progress, prefetch: int) -> list[Lane]:
     """One lane for each at-least-once queue; one for all at-most-once queues of a server, by one BLPOP."""
     lanes: list[Lane] = []
     popped: list[tuple[Any, list[str]]] = []
     for handler in handlers:
         if handler.options.delivery == "at-least-once":
-            lanes.append(handler.queue.lane("at-least-once", progress))
+            lanes.append(handler.queue.lane("at-least-once", progress, prefetch))
             continue
         address = handler.queue.address
         names = next((names for known, names in popped if known == address), None)
@@ -111,8 +111,9 @@ def _lanes(handlers: Sequence[Handler[..., Any]], progress: Progress) -> list[La
 class Shown:
     """A consumer's progress on the scoreboard, and in the process title what a person wants to see of it."""
 
-    def __init__(self, slot: Slot, title: ChildTitle, wakeup: Wakeup) -> None:
+    def __init__(self, slot: Slot, title: ChildTitle, wakeup: Wakeup, watched_by: int) -> None:
         """The hot methods are the slot's own."""
+        self.watched_by: int | None = watched_by
         self._slot = slot
         self._title = title
         self._wakeup = wakeup
@@ -121,6 +122,8 @@ class Shown:
         self.claimed = slot.claimed
         self.started = slot.started
         self.finished = slot.finished
+        self.is_paused = slot.is_paused
+        self.is_fresh = slot.is_fresh
 
     def idle(self) -> None:
         """Show that nothing runs. Raises OSError if a handler has closed what is ours, to end this child.

@@ -79,6 +79,14 @@ SERVER_GRACE_S = 5.0
     metavar="N",
     help="Bury a message that crashed its child this often within 72 hours.",
 )
+@click.option(
+    "--prefetch",
+    type=click.IntRange(min=1, max=256),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Messages that a child claims at once.",
+)
 @click.option("-b", "--burst", is_flag=True, help="End when nothing is waiting or in flight here.")
 @click.option(
     "--embedded",

@@ -14,15 +14,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from hotqueue import events, identity, keys, scripts
-from hotqueue.at_least_once import LEASE_MS
+from hotqueue import events, identity, keys
 from hotqueue.connection import CONSUMER_TIMEOUT_S, Connection, check_version
+from hotqueue.ending import one_line
 from hotqueue.errors import ConfigurationError, NotSent, OutcomeUnknown, Refused
-from hotqueue.execution import one_line
+from hotqueue.upkeep import RENEW_EVERY_S
+from hotqueue.worker.care import Care
 from hotqueue.worker.recovery import Left, Served, recover
 from hotqueue.worker.scoreboard import Scoreboard
 
-RENEW_EVERY_S = 10.0
 RETRY_S = (0.1, 5.0)
 _HOPELESS = {"WRONGPASS", "NOAUTH", "NOPERM"}
 _NOBODY = identity.text(0)  # no incarnation is called so
@@ -64,6 +64,7 @@ class Keeper:
         self._max_crashes = max_crashes
         self._report = report
         self._connection = Connection(served[0].address, CONSUMER_TIMEOUT_S)
+        self._cares = {each.queue: Care(each.queue, self._connection, board) for each in served}
         self._inbox: queue.SimpleQueue[Task] = queue.SimpleQueue()
         self._agenda: list[tuple[float, int, Task]] = []
         self._numbers = itertools.count()
@@ -134,6 +135,7 @@ class Keeper:
         try:
             for each in self._served.values():
                 self._check(each)
+                self._cares[each.queue].begin()
             self._warn_of_eviction()
         except (NotSent, OutcomeUnknown, ConfigurationError) as error:
             hopeless = isinstance(error, ConfigurationError) or getattr(error, "code", "") in _HOPELESS
@@ -142,9 +144,9 @@ class Keeper:
             self._report(Hopeless(str(error)))
             return None
         self._recovered()
-        for each in self._served.values():
-            if each.delivery == "at-least-once":
-                self._put(self._renewal(each.queue), RENEW_EVERY_S)
+        for care in self._cares.values():
+            self._put(self._repeated(care.renew), RENEW_EVERY_S)
+            self._put(self._repeated(care.tend), 0.0)
         self._report(Connected())
         return None
 
@@ -156,7 +158,6 @@ class Keeper:
         if served.delivery == "at-least-once":
             check_version(self._connection)
             self._connection.call("BLMOVE", nothing, nothing, "LEFT", "RIGHT", 0.001)
-            scripts.sweep(self._connection, served.queue)
         else:
             self._connection.call("BLPOP", nothing, 0.001)
 
@@ -171,21 +172,16 @@ class Keeper:
                 policy=policy.decode(), reason="a full Redis may delete queues: set noeviction",
             )  # fmt: skip
 
-    def _renewal(self, queue_name: str) -> Task:
-        def renew() -> float:
-            index = self._board.queues.index(queue_name)
-            incarnations = [identity.text(each) for each in self._board.incarnations(index)]
+    def _repeated(self, chore: Callable[[], float]) -> Task:
+        def done() -> float:
             try:
-                self._connection.open()
-                if incarnations:
-                    scripts.renew(self._connection, queue_name, LEASE_MS, incarnations)
-                scripts.sweep(self._connection, queue_name)
+                again_s = chore()
             except (NotSent, OutcomeUnknown) as error:
                 return self._back_off_s(error)
             self._recovered()
-            return RENEW_EVERY_S
+            return again_s
 
-        return renew
+        return done
 
     def _recover(self, left: Left) -> float | None:
         try:

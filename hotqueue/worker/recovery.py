@@ -9,11 +9,11 @@ from typing import Any
 
 from hotqueue import events, identity, keys, scripts
 from hotqueue.address import Address
-from hotqueue.at_least_once import LEASE_MS
 from hotqueue.connection import Connection
 from hotqueue.envelope import id_of, noted, trail_of
 from hotqueue.errors import Refused
 from hotqueue.frame import is_frame
+from hotqueue.upkeep import LEASE_MS
 from hotqueue.worker import policy
 from hotqueue.worker.scoreboard import NO_CLAIM, Place
 

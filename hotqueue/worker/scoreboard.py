@@ -13,12 +13,16 @@ from dataclasses import dataclass
 
 from hotqueue.delivery import Delivery
 from hotqueue.frame import id_text, peek_id
+from hotqueue.upkeep import LEASE_MS
 
 STARTING, IDLE, BUSY, STOPPING = 1, 2, 3, 4
 NO_CLAIM = 2**64 - 1
+FRESH_NS = LEASE_MS * 1_000_000 // 2
 _TRIES = 100  # to read a record that is being written
 
 _WORD = 8
+_SHARED = 2  # words a queue, written by the supervisor
+_PAUSED, _RENEWED = 0, 1
 _CHILD = 16  # words
 _PID, _STATE, _TICKET, _BEGUN = 0, 1, 2, 3
 _VERSION, _QUEUE, _ID_HIGH, _ID_LOW, _SINCE = 4, 5, 6, 7, 8
@@ -80,7 +84,19 @@ class Scoreboard:
 
     def slot(self, number: int) -> int:
         """Return where the record of child `number` (from 1) begins."""
-        return (number - 1) * self._stride
+        return _SHARED * len(self.queues) + (number - 1) * self._stride
+
+    def shared(self, queue_index: int) -> int:
+        """Return where the words that the supervisor writes for a queue begin."""
+        return _SHARED * queue_index
+
+    def pause(self, queue_index: int, *, paused: bool) -> None:
+        """Have the children start nothing more of a queue, or go on."""
+        self.words[self.shared(queue_index) + _PAUSED] = paused
+
+    def renewed(self, queue_index: int) -> None:
+        """Note that the leases on a queue have just been renewed."""
+        self.words[self.shared(queue_index) + _RENEWED] = time.monotonic_ns()
 
     def place(self, number: int, queue_index: int) -> int:
         """Return where the place of child `number` for a queue begins."""
@@ -123,8 +139,15 @@ class Scoreboard:
 
     def incarnations(self, queue_index: int) -> list[int]:
         """Return the incarnations of all children on a queue."""
-        found = (self.words[self.place(number, queue_index) + _INCARNATION] for number in self.numbers)
-        return [incarnation for incarnation in found if incarnation]
+        return self._known(queue_index, _INCARNATION)
+
+    def clients(self, queue_index: int) -> list[int]:
+        """Return the numbers of the connections by which children wait for a queue."""
+        return self._known(queue_index, _CLIENT)
+
+    def _known(self, queue_index: int, field: int) -> list[int]:
+        found = (self.words[self.place(number, queue_index) + field] for number in self.numbers)
+        return [word for word in found if word]
 
     @property
     def numbers(self) -> range:
@@ -161,6 +184,7 @@ class Slot:
         self._at = board.slot(number)
         self._index = {queue: index for index, queue in enumerate(board.queues)}
         self._places = {queue: board.place(number, index) for queue, index in self._index.items()}
+        self._shared = {queue: board.shared(index) for queue, index in self._index.items()}
 
     def take(self, ticket: int) -> bool:
         """Say which process this is; False if the slot was given to another one meanwhile.
@@ -174,6 +198,14 @@ class Slot:
             return False
         self._words[self._at + _STATE] = STARTING
         return True
+
+    def is_paused(self, queue: str) -> bool:
+        """Look whether the supervisor has seen that a queue is paused."""
+        return bool(self._words[self._shared[queue] + _PAUSED])
+
+    def is_fresh(self, queue: str) -> bool:
+        """Look whether the supervisor has renewed the leases on a queue within half of one."""
+        return time.monotonic_ns() - self._words[self._shared[queue] + _RENEWED] < FRESH_NS
 
     def idle(self) -> None:
         """Show that nothing runs."""
@@ -232,7 +264,7 @@ class Slot:
 
 def size(queues: int, slots: int) -> int:
     """Return the bytes that a scoreboard takes."""
-    return _WORD * slots * (_CHILD + _PLACE * queues)
+    return _WORD * (_SHARED * queues + slots * (_CHILD + _PLACE * queues))
 
 
 def new_file(most_bytes: int) -> int:

@@ -36,6 +36,7 @@ class Settings:
     shutdown_timeout: float = 25.0
     connect_timeout: float = 30.0
     max_crashes: int = 3
+    prefetch: int = 1
     burst: bool = False
     check: bool = False
     log_level: str = "info"

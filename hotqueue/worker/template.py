@@ -19,8 +19,8 @@ from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from hotqueue import events
-from hotqueue.at_least_once import LEASE_MS
 from hotqueue.errors import HotQueueError
+from hotqueue.upkeep import LEASE_MS
 from hotqueue.wakeup import Wakeup
 from hotqueue.worker import application, child, logs, output, policy, processes, signals, title
 from hotqueue.worker.scoreboard import Scoreboard, Slot

@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 import redis
 
-from hotqueue import ConfigurationError, HotQueue, HotQueueError, NotSent, OutcomeUnknown
+from hotqueue import HotQueue, HotQueueError, NotSent, OutcomeUnknown
 from hotqueue.address import Address
 from hotqueue.connection import CONSUMER_TIMEOUT_S, Connection, Pool, check_version
-from hotqueue.errors import Refused
+from hotqueue.errors import ConfigurationError, Refused
 from tests.support.commands import app, run
 from tests.support.proxy import Proxy, proxy_to
 from tests.support.servers import LiveServer, free_port, fresh_server, kinds

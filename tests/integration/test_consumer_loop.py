@@ -66,7 +66,7 @@ class Loop:
         self.lanes = list(lanes) or [self.lane(name) for name in NAMES]
         names = [name for lane in self.lanes for name in lane.queues]
         self.queues = {name: HotQueue(name, serializer=None, url=url) for name in names}
-        assignments = [queue.assignment(queue.worker(act)) for queue in self.queues.values()]
+        assignments = [queue.assignment(queue.worker(retries=0)(act)) for queue in self.queues.values()]
         self.wakeup = Wakeup()
         self.progress = Unwatched()
         self.executor = Executor(assignments)
@@ -256,7 +256,7 @@ def test_a_stop_lets_the_running_message_finish_and_leaves_the_rest(
         ran.append(message)
         loop.wakeup.set()
 
-    loop.executor = Executor([loop.queues["a"].assignment(loop.queues["a"].worker(act))])
+    loop.executor = Executor([loop.queues["a"].assignment(loop.queues["a"].worker(retries=0)(act))])
     loop.run(None)
     assert ran == ["1"]
     assert client.lrange(loop.queues["a"].key, 0, -1) == [b"2", b"3", b"4", b"5"]

@@ -15,10 +15,11 @@ import redis
 
 from hotqueue import Delivery, HotQueue, current, keys
 from hotqueue.delivery import Unwatched
+from hotqueue.ending import LINE_CHARACTERS, one_line
 from hotqueue.envelope import noted, trail_of
 from hotqueue.errors import NotSent
 from hotqueue.events import Event
-from hotqueue.execution import CANCEL_S, LINE_CHARACTERS, Executor, one_line
+from hotqueue.execution import CANCEL_S, Executor
 from hotqueue.frame import id_text, unpack, wrap
 from hotqueue.trail import Trail
 from hotqueue.wakeup import Forced
@@ -34,7 +35,7 @@ class Bench:
         self.executor: Executor | None = None
 
     def handled_by(self, function: Callable[..., Any]) -> "Bench":
-        self.executor = Executor([self.queue.assignment(self.queue.worker(function))])
+        self.executor = Executor([self.queue.assignment(self.queue.worker(retries=0)(function))])
         return self
 
     def run(self, *messages: object) -> list[str]:

@@ -93,7 +93,7 @@ def test_a_handler_that_raises_ends_its_message_and_not_the_loop(
 ) -> None:
     done: list[str] = []
 
-    @queue.worker(delivery=delivery, block=False)
+    @queue.worker(delivery=delivery, block=False, retries=0)
     def handle(message: str) -> None:
         if message == "bad":
             raise error

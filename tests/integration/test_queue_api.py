@@ -13,7 +13,8 @@ import pytest
 import redis
 
 import hotqueue
-from hotqueue import BadMessage, ConfigurationError, HotQueue, OutcomeUnknown, TooLarge, key_for_name
+from hotqueue import BadMessage, HotQueue, OutcomeUnknown, key_for_name
+from hotqueue.errors import ConfigurationError, TooLarge
 from hotqueue.frame import is_frame, pack
 from hotqueue.serializers import PICKLE
 from tests.support.servers import LiveServer, fresh_server

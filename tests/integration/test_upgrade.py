@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import redis
 
-from hotqueue import ConfigurationError, HotQueue, NotSent, OutcomeUnknown
+from hotqueue import HotQueue, NotSent, OutcomeUnknown
+from hotqueue.errors import ConfigurationError
 from hotqueue.frame import is_frame
+from hotqueue.retries import Reject
 from tests.support.hotqueue02 import OldHotQueue
 from tests.support.proxy import proxy_to
 from tests.support.servers import LiveServer
@@ -123,7 +125,7 @@ def test_a_loop_goes_on_after_an_error_and_keeps_the_message_where_the_old_one_e
     assert (done, len(old)) == ([10], 1)
 
     old.put(0, 5)
-    new.worker(block=False)(handle)()
+    new.worker(block=False, retries=0)(handle)()
     assert done == [10, 5, 2]
     (dead,) = client.zrange("{hotqueue:myqueue}:dead", 0, -1)
     assert b"ZeroDivisionError" in dead
@@ -192,7 +194,7 @@ def test_a_worker_called_with_its_message_calls_the_function(new: HotQueue) -> N
 def test_all_other_keys_begin_so_that_0_2_does_not_touch_them(new: HotQueue, client: redis.Redis) -> None:
     def handle(message: str) -> None:
         seen.update(client.keys())
-        raise ValueError(message)
+        raise Reject(message)
 
     seen: set[bytes] = set()
     new.put("a", "b")

@@ -17,6 +17,7 @@ from hotqueue.at_most_once import AtMostOnce
 from hotqueue.connection import CONSUMER_TIMEOUT_S, Connection
 from hotqueue.delivery import Delivery, Lane, Unwatched
 from hotqueue.errors import Refused
+from hotqueue.upkeep import Upkeep
 from hotqueue.waiting import Waiter
 from hotqueue.wakeup import Wakeup
 from tests.support.faulty import Fault, Faulty
@@ -341,7 +342,7 @@ def test_a_wait_that_nobody_answers_is_given_up_and_what_comes_late_is_found(
         (late,) = wait_until(lambda: lie_in_flight(client), what="the late BLMOVE has taken the message")
         assert lane.take("a") is None
         client.zadd(keys.retired("a"), {late.rpartition(b":")[2]: 0})
-        monkeypatch.setattr(lane, "_sweep_at_s", 0.0)
+        Upkeep("a", lane._connection).tend()
         delivery = lane.take("a")
         assert delivery is not None
         assert settle([delivery]) == [("a", b"x")]

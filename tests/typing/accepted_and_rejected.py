@@ -28,7 +28,7 @@ square.run(timeout=1, block=False)
 square.run(timeout="1")  # E: Argument "timeout" to "run" of "Handler" has incompatible type "str"
 assert_type(square.send(3), str)
 square.send(3, headers={"trace": 1})
-square.send(3, headers=[1])  # E: Argument "headers" to "send" of "Handler" has incompatible type
+square.send(3, headers=[1])  # E: Argument "headers" has incompatible type
 
 
 @queue.worker(delivery="at-most-once", timeout=1.5, block=False)

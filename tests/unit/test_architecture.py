@@ -18,25 +18,30 @@ ROOT = Path(__file__).resolve().parents[2]
 # Modules that stand on one line belong together and may import each other, but never in a circle.
 LIBRARY = [
     "errors keys events identity rota wakeup",
-    "address connection serializers frame trail signing scripts",
-    "envelope",
+    "durations address connection serializers frame trail signing scripts queue_scripts retries",
+    "envelope stats",
+    "upkeep outbox dead",
     "delivery at_least_once at_most_once",
-    "waiting",
+    "waiting caretaker",
+    "ending",
     "execution",
-    "consumer",
+    "consumer own_loop",
     "handler reader",
     "queue",
     "__init__",
     "binary datadir loopback",
     "embedded",
-    "cli.server",
+    "cli.text",
+    "cli.access cli.body cli.rights cli.dead_entry",
+    "cli.checks cli.dead_choice",
+    "cli.clear cli.dead cli.doctor cli.info cli.pause cli.peek cli.send cli.server cli.workers",
     "cli",
     "cli.__main__",
 ]
 WORKER = [
     "policy settings scoreboard title logs output processes",
     "signals application recovery options",
-    "template_link templates template child keeper keepers crew burst",
+    "template_link templates template child care keeper keepers crew burst",
     "supervisor",
     "cli",
     "__init__ __main__",
@@ -47,7 +52,7 @@ HOMES = {
     "os.fork": "worker/template.py",
     "os._exit": "worker/child.py worker/template.py",
     "os.execv": "",
-    "os.kill": "worker/processes.py embedded.py",
+    "os.kill": "worker/processes.py embedded.py identity.py",
     "os.killpg": "",
     "os.waitpid": "worker/processes.py embedded.py",
     "os.posix_spawn": "binary.py",
@@ -61,13 +66,20 @@ HOMES = {
     "structlog.configure": "worker/logs.py",
     "logging.basicConfig": "",
     "setproctitle": "worker/title.py",
-    "click": "cli/__init__.py cli/server.py worker/cli.py worker/options.py",
+    "click": (
+        "cli/__init__.py cli/access.py cli/clear.py cli/dead.py cli/dead_choice.py cli/doctor.py cli/info.py"
+        " cli/pause.py cli/peek.py cli/send.py cli/server.py cli/workers.py worker/cli.py worker/options.py"
+    ),
     "sys.exit": "cli/__main__.py worker/cli.py worker/template.py",  # each is where a process begins
     "redis": "errors.py address.py connection.py",
 }
 
 # A file over 250 lines → why it is still one noun.
-BIG_FILES: dict[str, str] = {}
+BIG_FILES: dict[str, str] = {
+    "queue.py": "the public class: more than half of it is signatures and docstrings",
+    "at_least_once.py": "one lane and its rules, which are read together",
+    "worker/scoreboard.py": "one layout of memory, and the two sides of it",
+}
 MAX_FILE_LINES = 250
 MAX_FUNCTION_LINES = 40  # without its docstring
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from hotqueue import ConfigurationError, HotQueue
+from hotqueue import HotQueue
 from hotqueue import handler as handler_module
+from hotqueue.errors import ConfigurationError
 from hotqueue.handler import Handler, importing, registered
 from tests.support.commands import app
 

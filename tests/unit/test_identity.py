@@ -61,8 +61,9 @@ def test_the_owner_tells_a_process_from_a_later_one_with_its_pid() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="only there a process can be called so")
 def test_a_process_name_with_brackets_and_spaces_does_not_shift_the_start_time() -> None:
     code = (
-        "from pathlib import Path; from hotqueue import identity; before = identity._started();"
-        " Path('/proc/self/comm').write_text(') R 1 (x'); assert identity._started() == before != ''"
+        "import os; from pathlib import Path; from hotqueue import identity; pid = os.getpid();"
+        " before = identity._started(pid); Path('/proc/self/comm').write_text(') R 1 (x');"
+        " assert identity._started(pid) == before != ''"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

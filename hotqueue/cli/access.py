@@ -1,0 +1,125 @@
+"""What the subcommands have in common: the way to Redis, the queues there, and options that many take."""
+
+import functools
+import json
+import re
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from hotqueue import HotQueue, keys
+from hotqueue.address import DEFAULT_URL, Address
+from hotqueue.cli.text import printable
+from hotqueue.connection import CONSUMER_TIMEOUT_S, Pool
+from hotqueue.errors import ConfigurationError, HotQueueError
+
+_MOST_NAMED = 20
+_UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class Access:
+    """One Redis server, as the command line names it."""
+
+    def __init__(self, url: str | None) -> None:
+        """Raises ConfigurationError for a URL that cannot be used."""
+        self.url = url
+        self.address = Address.default() if url is None else Address.from_url(url)
+        self.pool = Pool(self.address, CONSUMER_TIMEOUT_S)
+
+    def known(self) -> list[str]:
+        """Return the names of the queues that a worker or `hotqueue send` has used, in order."""
+        return sorted(filter(None, map(_name, self.pool.call("SMEMBERS", keys.QUEUES))))
+
+    def check(self, name: str) -> str:
+        """Return the name of a queue that exists. Raises ConfigurationError for any other."""
+        keys.check_name(name)
+        traces = (
+            keys.key_for_name(name),
+            keys.delayed(name),
+            keys.dead(name),
+            keys.counters(name),
+            keys.paused(name),
+        )
+        if self.pool.call("EXISTS", *traces) or self.pool.call("SISMEMBER", keys.QUEUES, name):
+            return name
+        known = self.known()
+        more = f" and {len(known) - _MOST_NAMED} more" if len(known) > _MOST_NAMED else ""
+        list_of_them = f"there are {', '.join(known[:_MOST_NAMED])}{more}" if known else "none is known there"
+        msg = f"there is no queue {printable(name)!r} at {self.address}: {printable(list_of_them)}"
+        raise ConfigurationError(msg)
+
+    def queue(self, name: str, serializer: object = "pickle") -> HotQueue:
+        """Return that queue."""
+        return HotQueue(name, serializer, url=self.url, envelope=True)
+
+
+class InOrder(click.Group):
+    """Lists its commands as they were added: what one needs most comes first."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return their names."""
+        del ctx
+        return list(self.commands)
+
+
+def with_access(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the option --url, and its function an Access as first argument."""
+
+    @click.option(
+        "-u",
+        "--url",
+        metavar="URL",
+        allow_from_autoenv=False,
+        help=f"Where Redis is.  [default: HOTQUEUE_URL, REDIS_URL, then {DEFAULT_URL}]",
+    )
+    @functools.wraps(command)
+    def run(*args: Any, url: str | None, **options: Any) -> Any:
+        return command(Access(url), *args, **options)
+
+    return run
+
+
+as_json = click.option("-j", "--json", "as_json", is_flag=True, help="Write JSON.")
+yes = click.option("--yes", is_flag=True, help="Do not ask.")
+
+
+def echo_json(value: object) -> None:
+    """Write one line of JSON in ASCII, safe for any terminal."""
+    click.echo(json.dumps(value, default=repr))
+
+
+def make_sure(question: str, *, yes: bool) -> None:
+    """Ask on a terminal; without one, --yes has to stand on the command line."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        msg = f"{question} Without a terminal to ask on, say --yes."
+        raise click.UsageError(msg, click.get_current_context())
+    if not click.confirm(question, err=True):
+        msg = "nothing was done"
+        raise HotQueueError(msg)
+
+
+class Duration(click.ParamType[float]):
+    """Seconds, or a number with a unit: 30s, 10m, 2h, 1d."""
+
+    name = "duration"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return seconds."""
+        if isinstance(value, int | float):
+            return float(value)
+        found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)([smhd]?)", str(value).strip())
+        if found is None:
+            self.fail(f"{value!r} is no time span: use 30s, 10m, 2h or 1d", param, ctx)
+        return float(found[1]) * _UNITS_S[found[2]]
+
+
+def _name(raw: bytes) -> str | None:
+    """Return the name of a queue; None for what cannot be one, whoever put it there."""
+    try:
+        return keys.check_name(raw.decode())
+    except (UnicodeDecodeError, ConfigurationError):
+        return None
