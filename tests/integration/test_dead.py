@@ -103,7 +103,10 @@ def test_what_is_buried_while_one_looks_is_left_out(queue: HotQueue, client: red
 @pytest.mark.parametrize("step_ms", [0, 1], ids=["all in one millisecond", "one a millisecond"])
 @pytest.mark.parametrize("backwards", [False, True])
 def test_nothing_is_skipped_or_seen_twice_while_entries_are_taken_out(
-    queue: HotQueue, client: redis.Redis, step_ms: int, backwards: bool  # noqa: FBT001 - a parameter of pytest
+    queue: HotQueue,
+    client: redis.Redis,
+    step_ms: int,
+    backwards: bool,  # noqa: FBT001 - a parameter of pytest
 ) -> None:
     frames = {noted(wrap(b"%d" % n), TRAIL): THEN_MS + n * step_ms for n in range(1700)}
     client.zadd(DEAD, frames)
