@@ -21,7 +21,8 @@ def served(shop: Shop, *options: str) -> list[str]:
     done = shop.run("-c1", "-b", *options)
     assert done.returncode == 0
     lines = [json.loads(line) for line in done.stderr.splitlines()]
-    assert len([line for line in lines if line["event"] == "child.started"]) == 1, "the child lived"
+    ends = {line["cause"] for line in lines if line["event"] == "child.exited"}
+    assert ends == {"exit code 0"}, "the child lived until it was told to leave"
     buried = [line for line in lines if line["event"] == "message.buried"]
     assert all(line["level"] == "error" for line in buried)
     assert sorted(line["reason"] for line in buried) == sorted(reasons(shop))
