@@ -90,8 +90,8 @@ class AtLeastOnce:
 
     def take(self, queue: str) -> Delivery | None:
         """Return the next message of the claim, or of a new one that acknowledges the old."""
-        if self._held and not self._progress.is_fresh(self._queue):
-            self.abandon()  # somebody may have taken over what is held
+        if self._held and (self._is_torn() or not self._progress.is_fresh(self._queue)):
+            self.abandon()  # if it is not fresh somebody may have taken over what is held
         if not self._held:
             frames = self._claim(self._prefetch)
             self._held.extend(Delivery(queue, raw, self, index) for index, raw in enumerate(frames))
@@ -173,7 +173,8 @@ class AtLeastOnce:
 
     def _fated(self, delivery: Delivery, fate: scripts.Fate, frame: bytes) -> Life:
         life = self._alive()
-        life.claim.done, life.claim.fate, life.claim.frame = delivery.index, fate, frame
+        # The fate last: without its frame it would be the loss of the message.
+        life.claim.done, life.claim.frame, life.claim.fate = delivery.index, frame, fate
         return life
 
     def _settled(self, life: Life, number: int | None) -> None:
@@ -226,16 +227,21 @@ class AtLeastOnce:
         raise OutcomeUnknown(msg)
 
     def _empty_handed(self) -> Life:
-        """Return a life of whose claim everything is settled: the places of the next one begin where it ends.
-
-        What was dropped before it was settled would be taken for done; so it goes back with its life instead.
-        """
-        self.open()
-        life = self._alive()
-        if life.claim.done < life.claim.size:
+        """Return a life with nothing unsettled: the places of its next claim begin at the first."""
+        if self._is_torn():
             self.abandon()
-            self.open()
+        self.open()
         return self._alive()
+
+    def _is_torn(self) -> bool:
+        """Tell whether a wait was broken off, or a message handed out and never settled.
+
+        The next command would get that reply, the next message would have this one taken for done with it.
+        """
+        if self._life is None:
+            return False
+        claim = self._life.claim
+        return self._connection.reply_due or claim.done + len(self._held) < claim.size
 
     def _alive(self) -> Life:
         if self._life is None:

@@ -226,10 +226,23 @@ def test_a_living_consumer_that_was_taken_for_dead_does_no_harm_and_begins_anew(
         session.check(repeats=prefetch)
 
 
-def test_a_message_that_is_dropped_unsettled_comes_again_and_is_not_taken_for_done(
+def test_after_a_burial_in_the_middle_of_a_claim_the_rest_of_it_is_still_told_apart(
     server: LiveServer,
 ) -> None:
-    session = Session(server)
+    session = Session(server, prefetch=4)
+    session.client.rpush(WAITING, "not any more")
+    for _ in range(3):
+        session._run(session.lane, session.lane.take(Q))
+    session.lane.close()
+    assert session.ran == FIRST
+    assert session.client.lrange(WAITING, 0, -1) == [b"not any more"]
+
+
+@pytest.mark.parametrize("prefetch", PREFETCH)
+def test_a_message_that_is_dropped_unsettled_comes_again_and_is_not_taken_for_done(
+    server: LiveServer, prefetch: int
+) -> None:
+    session = Session(server, prefetch=prefetch)
     assert session.lane.take(Q).raw == b"a"
     session.work()
     assert session.ran == FIRST + LATER
@@ -241,6 +254,14 @@ def test_a_message_that_a_wait_brought_and_nobody_settled_comes_again(server: Li
     session.client.rpush(WAITING, "x")
     session.lane.park((Q,), 1)
     assert session.lane.collect().raw == b"x"
+    assert session.lane.take(Q).raw == b"x"
+
+
+def test_a_wait_that_was_broken_off_gives_its_reply_to_nobody(server: LiveServer) -> None:
+    session = Session(server)
+    session.drain(session.lane)
+    session.client.rpush(WAITING, "x")
+    session.lane.park((Q,), 30)
     assert session.lane.take(Q).raw == b"x"
 
 
@@ -311,8 +332,9 @@ def interrupted_at(number: int) -> Iterator[None]:
         sys.settrace(before)
 
 
-def test_at_whatever_line_an_exception_breaks_in_to_close_gives_back_what_is_not_done(
-    server: LiveServer,
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_at_whatever_line_an_exception_breaks_in_the_lane_can_be_closed_or_used_again(
+    server: LiveServer, *, goes_on: bool
 ) -> None:
     for number in range(10_000):
         session = Session(server, prefetch=2)
@@ -320,9 +342,12 @@ def test_at_whatever_line_an_exception_breaks_in_to_close_gives_back_what_is_not
             with interrupted_at(number):
                 session.work()
         except Interrupted:
-            session.lane.close()
+            if goes_on:
+                session.work()
+            else:
+                session.lane.close()
             session.look_later()
             session.check(repeats=1)
         else:
             break
-    assert 300 < number < 9_000
+    assert 200 < number < 9_000
