@@ -5,11 +5,11 @@ import pickle
 
 import pytest
 
-from hotqueue import TooLarge
+from hotqueue.errors import TooLarge
 from tests.support.shop import Shop
 
 SIMPLE = """
-    @queue.worker(delivery=DELIVERY)
+    @queue.worker(delivery=DELIVERY, retries=0)
     def handle(message):
         note(message)
 """
@@ -48,7 +48,7 @@ RAISED = {
 
 def test_14_whatever_a_handler_raises_is_a_failure_and_the_child_lives(shop: Shop, delivery: str) -> None:
     shop.write("""
-        @queue.worker(delivery=DELIVERY)
+        @queue.worker(delivery=DELIVERY, retries=0)
         def handle(act):
             exec(act)
             note("lived")

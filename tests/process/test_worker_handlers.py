@@ -45,7 +45,7 @@ def test_coroutines_share_one_event_loop_and_each_knows_its_own_delivery(shop: S
 
         loops = set()
 
-        @queue.worker
+        @queue.worker(retries=0)
         async def handle(message):
             await asyncio.sleep(0)
             loops.add(id(asyncio.get_running_loop()))

@@ -20,7 +20,7 @@ TALKING = """
     log = logging.getLogger("shop")
     structured = structlog.get_logger("shop")
 
-    @queue.worker
+    @queue.worker(retries=0)
     def handle(message):
         log.info("standard")
         structured.info("structured", message="hidden" if message == "secret" else message)
