@@ -109,6 +109,7 @@ class AtLeastOnce:
         life = self._empty_handed()
         source, own = keys.key_for_name(self._queue), keys.inflight(self._queue, life.name)
         with self._risk():
+            life.claim.size = 1  # until it is known that nothing came
             self._connection.send("BLMOVE", source, own, "LEFT", "RIGHT", seconds)
         return self._connection
 
@@ -120,10 +121,12 @@ class AtLeastOnce:
         except BaseException:
             if self._connection.reply_due or not self._connection.is_open:
                 self.abandon()
+            else:
+                life.claim.size = 0
             raise
         if raw is None:
+            life.claim.size = 0
             return None
-        life.claim.size = 1
         return Delivery(self._queue, raw, self)
 
     def abandon(self) -> None:
@@ -236,12 +239,12 @@ class AtLeastOnce:
     def _is_torn(self) -> bool:
         """Tell whether a wait was broken off, or a message handed out and never settled.
 
-        The next command would get that reply, the next message would have this one taken for done with it.
+        With the next message it would be taken for done.
         """
         if self._life is None:
             return False
         claim = self._life.claim
-        return self._connection.reply_due or claim.done + len(self._held) < claim.size
+        return claim.done + len(self._held) < claim.size
 
     def _alive(self) -> Life:
         if self._life is None:
