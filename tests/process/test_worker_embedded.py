@@ -84,7 +84,8 @@ def test_a_server_left_behind_by_kill_9_of_all_others_is_adopted_and_stopped(
             assert second.wait() == 0
             assert DataDir(private_folder).named() == (0, 0)
         assert first.left() == set()
-    assert private.notes() == ["began a", "began b", "ended b"]  # what "a" held comes back with its lease
+    # What the killed child held comes back at once: its process is gone from this machine.
+    assert sorted(private.notes()) == ["began a", "began a", "began b", "ended a", "ended b"]
 
 
 def test_term_while_the_server_comes_up_leaves_none_behind(private: Shop, port: int) -> None:
