@@ -25,8 +25,9 @@ def test_4_without_a_supervisor_children_end_what_they_run_and_nobody_stays(
         worker.wait()
         shop.allow("go")
         gone(worker)
-    assert shop.notes() == ["began a", "ended a"]
-    assert len(shop.queue) == 1
+    notes = shop.notes()
+    assert notes in (["began a", "ended a"], ["began a", "ended a", "began b", "ended b"])  # until told
+    assert len(shop.queue) == 2 - notes.count("ended a") - notes.count("ended b")
     assert shop.in_flight() == shop.consumers() == 0
 
 
@@ -60,7 +61,9 @@ def test_5_when_all_are_killed_what_ran_is_kept_or_lost_and_the_rest_is_there(
         worker.wait()
         gone(worker)
     assert len(shop.queue) == 1
-    assert shop.in_flight() == (2 if delivery == "at-least-once" else 0)  # until their lease is over
+    assert shop.in_flight() == (2 if delivery == "at-least-once" else 0)
     shop.allow("go")
-    with shop.open("-c1"):  # another supervisor goes on with the rest
-        wait_until(lambda: "ended c" in shop.notes())
+    with shop.open("-c1"):  # another supervisor of this host sees at once whose owners are gone
+        ended = {f"ended {message}" for message in ("abc" if delivery == "at-least-once" else "c")}
+        wait_until(lambda: ended <= set(shop.notes()), 20, "all that is not lost was done")
+    assert shop.in_flight() == 0
