@@ -1,11 +1,9 @@
 """A child: one consumer loop in a process of its own. One call, from the fork to `os._exit`."""
 
-import inspect
 import logging
 import os
 import signal
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from hotqueue import events
@@ -49,44 +47,22 @@ def _run(slot: Slot, parent: int, handlers: Sequence[Handler[..., Any]], setting
     shown = Shown(slot, ChildTitle(slot.number), wakeup, parent)
     shown.idle()
     events.emit(logging.DEBUG, events.CHILD_READY)
-    assignments = [handler.queue.assignment(handler) for handler in handlers]
-    executor = Executor([replace(each, call=_in_this_process(each.call)) for each in assignments])
+    executor = Executor([handler.queue.assignment(handler) for handler in handlers])
     rota = Rota(
         [handler.queue.name for handler in handlers],
         strict=settings.queues.strict,
         weights=settings.queues.weights,
     )
+    own = os.getpid()
     try:
         Consumer(_lanes(handlers, shown, settings.prefetch), executor, rota, wakeup, shown).run()
     finally:
-        shown.stopping()
+        if os.getpid() == own:
+            shown.stopping()
+        else:  # a handler forked and came back twice: the slot is not the copy's
+            output.flush()
+            os._exit(0)
     return 0
-
-
-def _in_this_process(call: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """A handler that forks may come back twice: the copy must not settle our messages and take its own."""
-    own = os.getpid()
-
-    def called(message: Any) -> Any:
-        try:
-            result = call(message)
-        finally:
-            _leave_unless(own)
-        return awaited(result) if inspect.iscoroutine(result) else result
-
-    async def awaited(coroutine: Coroutine[Any, Any, Any]) -> None:
-        try:
-            await coroutine
-        finally:
-            _leave_unless(own)
-
-    return called
-
-
-def _leave_unless(own: int) -> None:
-    if os.getpid() != own:
-        output.flush()
-        os._exit(0)
 
 
 def _lanes(handlers: Sequence[Handler[..., Any]], progress: Progress, prefetch: int) -> list[Lane]:
