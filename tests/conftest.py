@@ -1,5 +1,6 @@
 """Fixtures that everybody uses. `tests/support/` has what is behind them."""
 
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,6 +17,12 @@ from tests.support.watchdog import watching
 def _watchdog(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with watching(tmp_path_factory.getbasetemp()):
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _hang_up_is_not_ignored() -> None:
+    """Under nohup every worker of the tests would inherit that HUP is ignored, and rightly keep to it."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
