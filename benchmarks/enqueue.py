@@ -34,12 +34,19 @@ def main() -> None:
         all_at_once = {
             "redis-py, rpush": lambda: client.rpush(QUEUE, *map(_pickled, several)),
             "enqueue": lambda: queue.enqueue(*several),
+            "batch": lambda: _batch(queue, several),
         }
         calls = max(options.messages // many, 1)
         for where in placement.possible():
             with placement.placed(where, server.pid):
                 _compare(f"one in a call; {where}", server, one, options.messages, options.rounds)
                 _compare(f"{many} in a call; {where}", server, all_at_once, calls, options.rounds)
+
+
+def _batch(queue: HotQueue, messages: list[bytes]) -> None:
+    with queue.batch(count=len(messages)) as batch:
+        for message in messages:
+            batch.send(message)
 
 
 def _compare(

@@ -1,17 +1,20 @@
 """The ledger: real workers under random kills, and an account that must balance.
 
     python -m benchmarks.ledger --minutes 10 --seed 1
+    python -m benchmarks.ledger --minutes 1 --seed 1 --each
 
 Two supervisors with two children each work while children, templates, supervisors, whole process groups,
-connections and the server itself are killed at random. Each handler notes in a file that it began and that it
-ended, so the account needs no faith in HotQueue. In the end every accepted message must be done, dead,
-waiting or delayed. Exit code 1 if it does not balance.
+connections and the server itself are killed at random, and workers reload. Each handler notes in a file that
+it began and that it ended, so the account needs no faith in HotQueue. In the end every accepted message must
+be done, dead, waiting or delayed. With `--each` there is one run of `--minutes` for each kind of fault, which
+alone can be to blame for what is lost, stuck or repeated in it. Exit code 1 if an account does not balance.
 """
 
 import argparse
 import contextlib
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -26,11 +29,12 @@ from pathlib import Path
 from hotqueue import HotQueue, NotSent, OutcomeUnknown
 from hotqueue.address import Address
 from hotqueue.binary import find_binary
-from hotqueue.connection import Pool
+from hotqueue.pace import MOST
+from hotqueue.pool import Pool
 
 CONCURRENCY = 2
 SUPERVISORS = 2
-REPEATS_PER_FAULT = CONCURRENCY * SUPERVISORS  # times prefetch: done of a claim and not acknowledged
+REPEATS_PER_FAULT = CONCURRENCY * SUPERVISORS  # times what a child holds: done, not acknowledged
 DRAIN_S = 180.0
 TASKS = """
 import os, signal, time
@@ -84,10 +88,10 @@ class Stage:
     """The server and the supervisors, and how to hurt them."""
 
     def __init__(
-        self, folder: Path, chance: random.Random, account: Account, prefetch: int, faults: list[str]
+        self, folder: Path, chance: random.Random, account: Account, options: list[str], faults: list[str]
     ) -> None:
         self.folder = folder
-        self.prefetch = prefetch
+        self.options = options
         self.faults = faults
         self.chance = chance
         self.account = account
@@ -102,7 +106,8 @@ class Stage:
 
     def start_server(self) -> subprocess.Popen[bytes]:
         options = ["--port", str(self.port), "--dir", str(self.folder), "--bind", "127.0.0.1", "--save", ""]
-        options += ["--appendonly", "yes", "--appendfsync", "everysec", "--loglevel", "warning"]
+        # Always: with everysec a server whose disk is busy answers before it has written; a kill loses that.
+        options += ["--appendonly", "yes", "--appendfsync", "always", "--loglevel", "warning"]
         log = (self.folder / "server.log").open("ab")
         process = subprocess.Popen(
             [str(find_binary()), *options], stdout=log, stderr=log, start_new_session=True
@@ -131,7 +136,7 @@ class Stage:
             "-l",
             "warning",
         ]
-        command += ["--prefetch", str(self.prefetch)]
+        command += self.options
         log = (self.folder / "worker.log").open("ab")
         return subprocess.Popen(
             command,
@@ -143,7 +148,7 @@ class Stage:
         )
 
     def processes(self, kind: str) -> list[int]:
-        """Return pids of ours by title: child, template."""
+        """Return pids of ours by title: child, template, supervisor."""
         groups = {worker.pid for worker in self.workers}
         found = []
         for entry in Path("/proc").iterdir():
@@ -164,9 +169,9 @@ class Stage:
             FAULTS[fault][1](self)
         self.account.faults[fault] += 1
 
-    def kill_one(self, kind: str) -> None:
+    def send_one(self, kind: str, number: signal.Signals) -> None:
         if pids := self.processes(kind):
-            os.kill(self.chance.choice(pids), signal.SIGKILL)
+            os.kill(self.chance.choice(pids), number)
 
     def freeze_child(self) -> None:
         if pids := self.processes("child"):
@@ -212,11 +217,12 @@ class Stage:
 
 
 FAULTS = {
-    "child killed": (10, lambda stage: stage.kill_one("child")),
+    "child killed": (10, lambda stage: stage.send_one("child", signal.SIGKILL)),
     "child frozen": (3, Stage.freeze_child),
-    "template killed": (2, lambda stage: stage.kill_one("template")),
+    "template killed": (2, lambda stage: stage.send_one("template", signal.SIGKILL)),
     "supervisor killed": (2, Stage.kill_supervisor),
     "group killed": (2, Stage.kill_group),
+    "worker reloaded": (4, lambda stage: stage.send_one("supervisor", signal.SIGHUP)),
     "worker stopped": (2, Stage.stop_worker),
     "connections cut": (4, Stage.cut_connections),
     "server killed": (2, Stage.kill_server),
@@ -256,45 +262,72 @@ def wait_until_at_rest(queue: HotQueue) -> bool:
     return False
 
 
-def balance(stage: Stage, account: Account, queue: HotQueue) -> bool:
-    """Print the account; return whether it balances."""
-    words = [line.split() for line in stage.notes.read_text().splitlines()]
+@dataclass
+class Verdict:
+    """What became of the messages of one run."""
+
+    done: int
+    dead: int
+    innocent: list[int]
+    stuck: Counter[str]
+    lost: list[int]
+    unexpected: list[int]
+    repeated: int
+    most_repeated: int
+
+    @property
+    def balances(self) -> bool:
+        """Whether each accepted message came to its end, and none too often."""
+        wrong = self.lost or self.unexpected or self.innocent or self.stuck.total()
+        return not wrong and self.repeated <= self.most_repeated
+
+
+def judge(notes: Path, held: int, account: Account, queue: HotQueue) -> Verdict:
+    """Compare what handlers noted and what lies in Redis with what was accepted; a child holds `held`."""
+    words = [line.split() for line in notes.read_text().splitlines()]
     done = Counter(int(number) for word, number in words if word == "done")
     dead = Counter(int(queue.dead.decode(message)[1]) for message in queue.dead)
     stats = queue.stats()
     known = set(account.accepted) | account.unknown
-    lost = sorted(number for number in account.accepted if number not in done and number not in dead)
-    unexpected = sorted(number for number in (*done, *dead) if number not in known)
-    twice = sum(count - 1 for count in done.values()) + sum(1 for number in dead if number in done)
-    buried_innocents = sorted(n for n in dead if account.accepted.get(n) not in {"rejected", "poison", None})
-    faults = sum(account.faults.values())
-    most = faults * REPEATS_PER_FAULT * stage.prefetch
-    print("faults     ", ", ".join(f"{name} {count}" for name, count in sorted(account.faults.items())))
-    print(f"accepted   {len(account.accepted)} (unknown {len(account.unknown)}, refused {account.refused})")
-    print(f"done       {len(done)}\ndead       {len(dead)} (innocent: {buried_innocents[:10]})")
-    print(f"waiting    {stats.waiting}\ndelayed    {stats.delayed}\nin flight  {stats.in_flight}")
-    print(f"lost       {len(lost)} {lost[:10]}\nunexpected {len(unexpected)} {unexpected[:10]}")
-    print(f"repeated   {twice} (at most {most} for {faults} faults)")
-    left = stats.waiting + stats.delayed + stats.in_flight
-    return not (lost or unexpected or buried_innocents or left) and twice <= most
+    repeated = sum(count - 1 for count in done.values()) + sum(1 for number in dead if number in done)
+    return Verdict(
+        done=len(done),
+        dead=len(dead),
+        innocent=sorted(n for n in dead if account.accepted.get(n) not in {"rejected", "poison", None}),
+        stuck=Counter({"waiting": stats.waiting, "delayed": stats.delayed, "in flight": stats.in_flight}),
+        lost=sorted(number for number in account.accepted if number not in done and number not in dead),
+        unexpected=sorted(number for number in (*done, *dead) if number not in known),
+        repeated=repeated,
+        most_repeated=account.faults.total() * REPEATS_PER_FAULT * held,
+    )
 
 
-def main() -> int:
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    options.add_argument("--minutes", type=float, default=1.0)
-    options.add_argument("--seed", type=int, default=1)
-    options.add_argument("--prefetch", type=int, default=1)
-    options.add_argument(
-        "--only", action="append", choices=FAULTS, help="this kind of fault; may be repeated"
-    )
-    options.add_argument("--keep", action="store_true", help="keep the folder with logs and notes")
-    chosen = options.parse_args()
+def told(account: Account, verdict: Verdict) -> str:
+    """Return the account, a line for each item."""
+    faults = ", ".join(f"{name} {count}" for name, count in sorted(account.faults.items()))
+    most = f"at most {verdict.most_repeated} for {account.faults.total()} faults"
+    accepted = f"{len(account.accepted)} (unknown {len(account.unknown)}, refused {account.refused})"
+    items = {
+        "faults": faults,
+        "accepted": accepted,
+        "done": verdict.done,
+        "dead": f"{verdict.dead} (innocent: {verdict.innocent[:10]})",
+        **verdict.stuck,
+        "lost": f"{len(verdict.lost)} {verdict.lost[:10]}",
+        "unexpected": f"{len(verdict.unexpected)} {verdict.unexpected[:10]}",
+        "repeated": f"{verdict.repeated} ({most})",
+    }
+    return "\n".join(f"{name:10} {item}" for name, item in items.items())
+
+
+def run(chosen: argparse.Namespace, faults: list[str]) -> tuple[Account, Verdict]:
+    """Send, hurt and work for `--minutes`, and print the account."""
     folder = Path(tempfile.mkdtemp(prefix="hotqueue-ledger-"))
     chance = random.Random(chosen.seed)
     account = Account()
-    stage = Stage(folder, chance, account, chosen.prefetch, chosen.only or list(FAULTS))
+    options = ["--threads", str(chosen.threads)]
+    options += [] if chosen.prefetch is None else ["--prefetch", str(chosen.prefetch)]
+    stage = Stage(folder, chance, account, options, faults)
     stop = threading.Event()
     producer = threading.Thread(
         target=produce, args=(stage.url, account, random.Random(chosen.seed + 1), stop)
@@ -307,15 +340,47 @@ def main() -> int:
     stop.set()
     producer.join()
     queue = HotQueue("ledger", url=stage.url)
-    at_rest = wait_until_at_rest(queue)
-    balanced = balance(stage, account, queue) and at_rest
+    wait_until_at_rest(queue)
+    held = (chosen.prefetch or MOST) * chosen.threads
+    verdict = judge(stage.notes, held, account, queue)
     stage.close()
-    print(f"seed {chosen.seed}: the account {'balances' if balanced else f'DOES NOT BALANCE, see {folder}'}")
-    if balanced and not chosen.keep:
-        for file in folder.iterdir():
-            if file.is_file():
-                file.unlink()
-    return 0 if balanced else 1
+    print(told(account, verdict))
+    balances = "balances" if verdict.balances else f"DOES NOT BALANCE, see {folder}"
+    print(f"seed {chosen.seed}: the account {balances}", flush=True)
+    if verdict.balances and not chosen.keep:
+        shutil.rmtree(folder)
+    return account, verdict
+
+
+def table(runs: dict[str, tuple[Account, Verdict]]) -> str:
+    """Return what each kind of fault has done, a line for each."""
+    lines = ["| fault | times | accepted | lost | stuck | repeated |", "|---|---|---|---|---|---|"]
+    for kind, (account, verdict) in runs.items():
+        counts = (account.faults.total(), len(account.accepted), len(verdict.lost), verdict.stuck.total())
+        lines.append(f"| {kind} | {' | '.join(f'{count:,}' for count in (*counts, verdict.repeated))} |")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument("--minutes", type=float, default=1.0, help="of one run, without the drain")
+    options.add_argument("--seed", type=int, default=1)
+    options.add_argument("--prefetch", type=int, help="by default, by estimate")
+    options.add_argument("--threads", type=int, default=1, help="of each child")
+    options.add_argument(
+        "--only", action="append", choices=FAULTS, help="this kind of fault; may be repeated"
+    )
+    options.add_argument("--each", action="store_true", help="a run for each kind of fault, and a table")
+    options.add_argument("--keep", action="store_true", help="keep the folder with logs and notes")
+    chosen = options.parse_args()
+    kinds = chosen.only or list(FAULTS)
+    if not chosen.each:
+        return 0 if run(chosen, kinds)[1].balances else 1
+    runs = {kind: run(chosen, [kind]) for kind in kinds}
+    print(table(runs))
+    return 0 if all(verdict.balances for _, verdict in runs.values()) else 1
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import argparse
 from statistics import median
 
-from support.running import CHILDREN, worker
+from support.running import CHILDREN, wait_until_idle, worker
 from support.server import Server, private_server
 from support.timed import queue, times
 
@@ -27,7 +27,7 @@ def _idle(server: Server) -> tuple[float, float]:
     _queues(server)[0].enqueue(0.0)
     with worker(server) as one:
         began_s = _next(server, "began")
-        one.wait_until_idle()
+        wait_until_idle(server)
         sent_s, ended_s = one.stop()
     _queues(server)[1].clear()
     return began_s - one.started_s, ended_s - sent_s
@@ -35,7 +35,7 @@ def _idle(server: Server) -> tuple[float, float]:
 
 def _busy(server: Server) -> float:
     with worker(server) as one:
-        one.wait_until_idle()
+        wait_until_idle(server)
         _queues(server)[0].enqueue(*[BUSY_S] * CHILDREN)
         for _ in range(CHILDREN):
             _next(server, "began")

@@ -1,9 +1,12 @@
 """Contenders in turn, round after round, and a table of medians."""
 
+import os
 import platform
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from statistics import median
 
 from support.stopwatch import Measure
@@ -30,6 +33,13 @@ def print_versions(server: str, aof: str, *facts: str) -> None:
     python = f"{platform.python_implementation()} {platform.python_version()}"
     used = [f"{package} {_version(package)}" for package in ("hotqueue", "redis", "hiredis")]
     print(", ".join([python, *used, server, f"AOF {aof}", *facts]))
+    print(f"{machine()} before")
+
+
+def machine() -> str:
+    """Return its shape; the load tells whether it has other things to do."""
+    kernel = f"{platform.system()} {platform.release().partition('-')[0]} {platform.machine()}"
+    return ", ".join([kernel, f"{os.cpu_count()} cores", _cpu_model(), f"load {os.getloadavg()[0]:.1f}"])
 
 
 def print_table(
@@ -84,3 +94,9 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "none"
+
+
+def _cpu_model() -> str:
+    known = Path("/proc/cpuinfo")
+    found = known.exists() and re.search(r"^model name\s*: (.+)$", known.read_text(), re.MULTILINE)
+    return found[1] if found else platform.processor() or "processor unknown"

@@ -18,8 +18,7 @@ _PATIENCE_S = 60.0
 class Worker:
     """One run of `hotqueue-worker`; times are those of the monotonic clock."""
 
-    def __init__(self, server: Server) -> None:
-        self._server = server
+    def __init__(self, server: Server, *options: str) -> None:
         self.started_s = time.monotonic()
         self.process = subprocess.Popen(
             [
@@ -31,20 +30,11 @@ class Worker:
                 "-lerror",
                 "-u",
                 server.url,
+                *options,
             ],
             cwd=_FOLDER,
             stdin=subprocess.DEVNULL,
         )
-
-    def wait_until_idle(self) -> None:
-        """Wait until all children wait for messages."""
-        with self._server.client() as client:
-            end = time.monotonic() + _PATIENCE_S
-            while client.info("clients")["blocked_clients"] != CHILDREN:
-                if time.monotonic() > end:
-                    msg = "the children did not come up"
-                    raise SystemExit(msg)
-                time.sleep(0.01)
 
     def stop(self) -> tuple[float, float]:
         """Send TERM; return when that was, and when the worker was gone."""
@@ -67,10 +57,21 @@ class Worker:
         return found
 
 
+def wait_until_idle(server: Server) -> None:
+    """Wait until all children wait for messages."""
+    with server.client() as client:
+        end = time.monotonic() + _PATIENCE_S
+        while client.info("clients")["blocked_clients"] != CHILDREN:
+            if time.monotonic() > end:
+                msg = "the children did not come up"
+                raise SystemExit(msg)
+            time.sleep(0.01)
+
+
 @contextmanager
-def worker(server: Server) -> Iterator[Worker]:
+def worker(server: Server, *options: str) -> Iterator[Worker]:
     """Start one, and see to it that it is gone in the end."""
-    one = Worker(server)
+    one = Worker(server, *options)
     try:
         yield one
     finally:

@@ -35,7 +35,7 @@ class Server:
 @contextmanager
 def private_server(kind: str = "valkey", aof: str = "no") -> Iterator[Server]:
     """Run one for the time of the block. `aof` is "no", or how often the append-only file is synced."""
-    port = _free_port()
+    port = free_port()
     settings = {
         "port": str(port),
         "bind": "127.0.0.1",
@@ -65,7 +65,7 @@ def _program(kind: str) -> str:
     return found
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -2,6 +2,7 @@
 
 import resource
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,9 +11,15 @@ import redis
 _OWN = {"info"}  # the stopwatch's commands
 
 
+def own_cpu_s() -> float:
+    """Return the seconds of CPU that this process has used so far."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
 @dataclass(frozen=True)
 class Measure:
-    """What happened between start and stop; CPU in seconds, `client` is the process of the stopwatch."""
+    """What happened between start and stop; CPU in seconds."""
 
     seconds: float
     client_cpu: float
@@ -25,10 +32,12 @@ class Measure:
 
 
 class Stopwatch:
-    """Belongs to one process: a worker's child makes its connection after the fork."""
+    """Belongs to one server."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, cpu_s: Callable[[], float] = own_cpu_s) -> None:
+        """`cpu_s` returns the seconds that the client has used so far, by default this process."""
         self.measure: Measure | None = None
+        self._cpu_s = cpu_s
         self._client = redis.Redis(host="127.0.0.1", port=port)
         self._at_start: tuple[dict[str, Any], float, float] | None = None
 
@@ -36,9 +45,9 @@ class Stopwatch:
         """Start, or stop if it runs. What looking at the server costs is outside of the measured time."""
         if self._at_start is None:
             said = self._client.info("everything")
-            self._at_start = (said, _cpu(), time.perf_counter())
+            self._at_start = (said, self._cpu_s(), time.perf_counter())
             return
-        seconds, cpu = time.perf_counter(), _cpu()
+        seconds, cpu = time.perf_counter(), self._cpu_s()
         before, cpu_before, seconds_before = self._at_start
         self._at_start = None
         self.measure = _difference(
@@ -73,8 +82,3 @@ def _commands(before: dict[str, Any], after: dict[str, Any]) -> dict[str, int]:
         for name, stat in after.items()
         if name.startswith(prefix)
     }
-
-
-def _cpu() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
