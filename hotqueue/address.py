@@ -51,6 +51,8 @@ class Address:
             raise ConfigurationError(_unusable(error)) from error
         if self.port > _HIGHEST_PORT:
             raise ConfigurationError(_unusable(f"there is no port {self.port}"))
+        if self.kind == "unix" and not self.options.get("path"):
+            raise ConfigurationError(_unusable("a unix socket needs a path, as in unix:///run/redis.sock"))
 
     @classmethod
     def of(cls, url: str | None, client: Any, options: dict[str, Any]) -> "Address | None":

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from hotqueue import events, identity, keys, scripts
 from hotqueue.connection import Connection
 from hotqueue.delivery import Delivery, Progress
-from hotqueue.errors import OutcomeUnknown, Refused
+from hotqueue.errors import OutcomeUnknown
+from hotqueue.pace import BUDGET_S, Pace
 from hotqueue.upkeep import LEASE_MS
 
 CLAIM_BYTES = 1 << 20
@@ -50,20 +51,33 @@ class AtLeastOnce:
 
     parks_first = False
 
-    def __init__(self, queue: str, connection: Connection, progress: Progress, prefetch: int = 1) -> None:
-        """Claim `prefetch` messages at once; more than one only where somebody can take back the rest."""
+    def __init__(
+        self,
+        queue: str,
+        connection: Connection,
+        progress: Progress,
+        prefetch: int | None = 1,
+        budget_s: float = BUDGET_S,
+    ) -> None:
+        """Claim `prefetch` messages at once, or with None about as many as run in `budget_s`.
+
+        More than one only where somebody can take back the rest.
+        """
         self.queues: Sequence[str] = (queue,)
+        self.address = connection.address
         self.client_id = 0
         self._queue = queue
         self._connection = connection
         self._progress = progress
-        self._prefetch = prefetch
+        self._pace = Pace(prefetch, budget_s)
         self._life: Life | None = None
         self._past: list[Life] = []  # incarnations whose end Redis may not know of, oldest first
         self._held: deque[Delivery] = deque()
 
     def open(self) -> None:
-        """Have a living incarnation."""
+        """Have a living incarnation, on a connection that the server has not closed."""
+        if self._life is not None and not self._connection.is_well:
+            self.abandon()
         if self._life is None:
             with self._risk():
                 self._begin_life()
@@ -80,22 +94,31 @@ class AtLeastOnce:
         self._past.append(life)
         owner = identity.owner(self._progress.watched_by)
         scripts.register(self._connection, self._queue, life.name, LEASE_MS, owner)
-        with contextlib.suppress(Refused):  # a full server must still be drained
-            self._connection.call("SADD", keys.QUEUES, self._queue)
         self._retire_past(until=life)
         self._life = life
         self._past.clear()
+        self._progress.connected(self._queue, self._connection.seen_as)
         self._progress.registered(self._queue, life.incarnation, self.client_id)
-        self._progress.claimed(self._queue, life.claim.number)
+        self._progress.claimed(self._queue, life.claim.number, 0)
+
+    def rest(self) -> Delivery | None:
+        """Return the next message of the claim; whether it may still be run, `begin` tells."""
+        if not self._held or self._life is None:
+            return None
+        if self._held[0].index != self._life.claim.done:  # one was handed out, and never settled
+            self.abandon()
+            return None
+        return self._held.popleft()
 
     def take(self, queue: str) -> Delivery | None:
         """Return the next message of the claim, or of a new one that acknowledges the old."""
-        if self._held and (self._is_torn() or not self._progress.is_fresh(self._queue)):
-            self.abandon()  # if it is not fresh somebody may have taken over what is held
-        if not self._held:
-            frames = self._claim(self._prefetch)
+        delivery = self.rest()
+        if delivery is None:
+            frames = self._claim(self._pace.size)
+            self._pace.begin(len(frames))
             self._held.extend(Delivery(queue, raw, self, index) for index, raw in enumerate(frames))
-        return self._held.popleft() if self._held else None
+            delivery = self._held.popleft() if self._held else None
+        return delivery
 
     def flush(self) -> None:
         """Acknowledge without taking."""
@@ -127,6 +150,7 @@ class AtLeastOnce:
         if raw is None:
             life.claim.size = 0
             return None
+        self._pace.begin(1)
         return Delivery(self._queue, raw, self)
 
     def abandon(self) -> None:
@@ -137,14 +161,23 @@ class AtLeastOnce:
         self._held.clear()
         self._connection.close()
 
-    def begin(self, delivery: Delivery) -> None:
-        """Publish which one runs, so that a crash is counted against it and no other."""
-        self._progress.started(self._queue, delivery.index)
+    def begin(self, delivery: Delivery) -> bool:
+        """Publish which one runs: a crash is counted against it alone, and nobody takes it back."""
+        if self._progress.started(delivery):
+            return True
+        if self._progress.is_fresh(self._queue):
+            self._pace.overstay()
+        else:
+            self._lost(self._alive())
+        return False
 
     def ack(self, delivery: Delivery) -> None:
         """Count it as done."""
-        self._alive().claim.done = delivery.index + 1
+        claim = (self._life or self._alive()).claim
+        claim.done = delivery.index + 1
         self._progress.finished(self._queue, delivery.index)
+        if claim.done == claim.size:
+            self._pace.end()
 
     def bury(self, delivery: Delivery, frame: bytes) -> None:
         """Bury it under the claim number; a failure is made good by the script that retires this life."""
@@ -166,13 +199,19 @@ class AtLeastOnce:
         self._settled(life, number)
 
     def give_back(self) -> None:
-        """If something was taken and not done, retire: it goes back. The next use begins a new life."""
+        """Release what was taken and is not done, then acknowledge the rest.
+
+        That begins a new claim: who takes back what is behind what was started of this one comes too late.
+        """
         self._held.clear()
-        if self._life is not None and self._life.claim.done < self._life.claim.size:
+        life = self._life
+        if life is not None and life.claim.done < life.claim.size:
             with self._risk():
-                self._retire(self._life, sweep_ms=None)
-            self._life = None
-            self._progress.registered(self._queue, 0, 0)
+                scripts.hand_back(
+                    self._connection, self._queue, life.name, life.claim.number, keep=life.claim.done
+                )
+            life.claim.size = life.claim.done
+            self._claim(0)
 
     def _fated(self, delivery: Delivery, fate: scripts.Fate, frame: bytes) -> Life:
         life = self._alive()
@@ -184,9 +223,17 @@ class AtLeastOnce:
         if number is None:
             self._lost(life)
             return
+        # Asked after the reply: what was taken back of the old claim was revoked before, what was not
+        # never will be, as the number is another one now.
+        is_revoked = self._progress.is_revoked(self._queue)
         for place, held in enumerate(self._held):
             held.index = place
         self._begin_claim(life, Claim(number, len(self._held)))
+        if is_revoked:
+            self._pace.overstay()
+            self.give_back()
+        elif not self._held:
+            self._pace.end()
 
     def close(self) -> None:
         """Retire. If no reply is missing no command can be under way, and nothing has to be swept later."""
@@ -233,7 +280,8 @@ class AtLeastOnce:
         """Return a life with nothing unsettled: the places of its next claim begin at the first."""
         if self._is_torn():
             self.abandon()
-        self.open()
+        if self._life is None:
+            self.open()
         return self._alive()
 
     def _is_torn(self) -> bool:
@@ -254,10 +302,10 @@ class AtLeastOnce:
 
     def _begin_claim(self, life: Life, claim: Claim) -> None:
         life.claim = claim
-        self._progress.claimed(self._queue, claim.number)
+        self._progress.claimed(self._queue, claim.number, claim.size)
 
     def _lost(self, life: Life) -> None:
-        """Somebody else retired this life and gave its messages back, or Redis has forgotten it."""
+        """Somebody else has retired this life, or may have, and gave its messages back."""
         events.emit(logging.WARNING, events.CLAIM_LOST, queue=self._queue, incarnation=life.name)
         self.abandon()
 

@@ -16,6 +16,7 @@ class AtMostOnce:
     def __init__(self, queues: Sequence[str], connection: Connection, progress: Progress) -> None:
         """Nothing is sent yet."""
         self.queues = queues
+        self.address = connection.address
         self.client_id = 0
         self._connection = connection
         self._progress = progress
@@ -33,6 +34,10 @@ class AtMostOnce:
         while self._unburied:
             scripts.bury_popped(self._connection, *self._unburied[0])
             del self._unburied[0]
+
+    def rest(self) -> Delivery | None:
+        """Nothing: what is popped is run before anything else is."""
+        return None
 
     def take(self, queue: str) -> Delivery | None:
         """Pop the head, without waiting."""
@@ -56,10 +61,12 @@ class AtMostOnce:
         """Close the connection; a message popped for it is lost."""
         self._connection.close()
 
-    def begin(self, delivery: Delivery) -> None:
+    def begin(self, delivery: Delivery) -> bool:
         """From here on it is not given back."""
-        self._unbegun.remove(delivery)
-        self._progress.started(delivery.queue, 0)
+        may_run = self._progress.started(delivery)
+        if may_run:
+            self._unbegun.remove(delivery)
+        return may_run
 
     def ack(self, delivery: Delivery) -> None:
         """Redis knows nothing of it any more; only tell whoever watches."""

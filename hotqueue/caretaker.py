@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from hotqueue import identity
 from hotqueue.address import Address
 from hotqueue.connection import CONSUMER_TIMEOUT_S, Connection
-from hotqueue.delivery import Unwatched
+from hotqueue.delivery import Delivery, Unwatched
 from hotqueue.errors import NotSent, OutcomeUnknown
 from hotqueue.upkeep import LEASE_MS, RENEW_EVERY_S, TEND_EVERY_S, Upkeep
 
@@ -43,6 +43,10 @@ class Caretaker(Unwatched):
         """Tell whether the lease has been renewed within half of it."""
         del queue
         return time.monotonic() - self._renewed_s < LEASE_MS / 2000
+
+    def started(self, delivery: Delivery) -> bool:
+        """Have nothing begun that others may have taken over, because this process stood still."""
+        return self.is_fresh(delivery.queue)
 
     @contextlib.contextmanager
     def caring(self) -> Iterator[None]:

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from hotqueue import events
+from hotqueue.aside import Aside
 from hotqueue.delivery import Delivery, Lane, Progress
 from hotqueue.ending import Assignment, one_line
 from hotqueue.errors import NotSent, OutcomeUnknown, Refused
@@ -19,7 +20,8 @@ from hotqueue.waiting import Waiter
 from hotqueue.wakeup import Wakeup, listening
 
 BACK_OFF_S = (0.1, 30.0)
-LOOK_EVERY_S = 0.5  # where Redis lets nobody wait, or a queue is paused
+LOOK_EVERY_S = 0.5  # where Redis lets nobody wait, or a queue is paused or set aside
+EMPTY_S = 0.005  # a queue that was empty is not asked again, while others have something
 _MOST_DOUBLINGS = 20
 # A full server refuses BLMOVE, and an ACL may; to take by script still works, and must, to drain it.
 MAY_TAKE = {"OOM", "NOPERM"}
@@ -39,10 +41,14 @@ class Consumer:
         self._rota = rota
         self._wakeup = wakeup
         self._waiter = Waiter(wakeup)
+        self._only = lanes[0] if len(self._lanes) == 1 else None
         self._ready: deque[Delivery] = deque()  # taken, not begun
+        self._aside = Aside(lanes)
+        self._empty_until_s: dict[str, float] = {}
         self._failures = 0
+        self._is_lost = False  # said to be
         self._may_wait = True
-        self._pid = 0
+        self._is_a_copy = False
 
     def run(self, idle_s: float | None = None) -> None:
         """Consume until the wake-up's flag is set, or nothing came for `idle_s` seconds (0: not at once).
@@ -50,7 +56,7 @@ class Consumer:
         Whatever ends it, the lanes are closed, and what was taken and not done goes back. In a fork that a
         handler made and returned from, or raised in, it ends at once and touches nothing of its parent's.
         """
-        self._pid = os.getpid()
+        _running.add(self)
         try:
             while not self._wakeup.is_set and not self._is_a_copy:
                 try:
@@ -61,24 +67,23 @@ class Consumer:
                 except (NotSent, OutcomeUnknown) as error:
                     self._back_off(error)
         finally:
+            _running.discard(self)
             if not self._is_a_copy:
                 self._close()
-
-    @property
-    def _is_a_copy(self) -> bool:
-        return os.getpid() != self._pid
 
     def _close(self) -> None:
         with contextlib.ExitStack() as ending:
             ending.callback(self._waiter.close)
             ending.callback(self._executor.close)  # after the lanes: a task of the user's may not want to end
             for lane in self._all:
-                ending.callback(_close, lane)
+                ending.callback(close_lane, lane)
 
     def _execute(self, delivery: Delivery) -> None:
-        self._progress.running(delivery, self._executor.handler_of(delivery))
-        with self._wakeup.interruptible():
+        self._wakeup.is_interruptible = True
+        try:
             run = self._executor.run(delivery)
+        finally:
+            self._wakeup.is_interruptible = False
         if not self._is_a_copy:
             self._executor.settle(run)
         elif run.error is not None:
@@ -86,6 +91,10 @@ class Consumer:
 
     def _next(self, idle_s: float | None) -> Delivery | None:
         """Return the next message; None once the flag is set or nothing came for `idle_s`."""
+        if self._only is not None and not self._ready:
+            rest = self._only.rest()  # of a claim: nothing else has to be looked at
+            if rest is not None:
+                return rest
         end = float("inf") if idle_s is None else time.monotonic() + idle_s
         while not self._wakeup.is_set:
             if self._ready:
@@ -98,13 +107,15 @@ class Consumer:
             if self._must_look(idle_s) and self._look():
                 continue
             left = end - time.monotonic()
-            if left <= 0:
+            if left <= 0 and not self._aside:
                 return None
-            self._wait(left)
+            self._wait(left if left > 0 else LOOK_EVERY_S)  # it is not known what lies in the ones set aside
         return None
 
     def _open_queues(self) -> Sequence[str]:
         order = self._rota.order()
+        if self._aside:
+            order = [queue for queue in order if self._aside.is_due(self._lanes[queue])]
         if any(map(self._progress.is_paused, order)):
             return [queue for queue in order if not self._progress.is_paused(queue)]
         return order
@@ -120,30 +131,63 @@ class Consumer:
         return not parks_first or not self._may_wait or idle_s == 0
 
     def _look(self) -> bool:
-        """Take from the first queue that has something; acknowledge what is done of the others."""
-        order = self._open_queues()
-        for queue in order:
-            delivery = self._lanes[queue].take(queue)
-            if delivery is not None:
-                self._ready.append(delivery)
-                break
+        """Take from the first queue that has something; acknowledge what is done of the others.
+
+        A queue that was empty a moment ago is asked only if all others are: each question is a round trip.
+        """
+        order, now_s = self._open_queues(), time.monotonic()
+        lately = [queue for queue in order if now_s < self._empty_until_s.get(queue, 0.0)]
+        if not self._take_first([queue for queue in order if queue not in lately]):
+            self._take_first(lately)
         for lane in self._all:
-            if not any(queue in order for queue in lane.queues):
-                lane.give_back()
-            lane.flush()
+            if lane not in self._aside:
+                self._acknowledge(lane, keeps=any(queue in order for queue in lane.queues))
         self._recovered()
         return bool(self._ready)
 
+    def _take_first(self, queues: Sequence[str]) -> bool:
+        for queue in queues:
+            lane, begun_s = self._lanes[queue], time.monotonic()
+            if not self._aside.is_due(lane):  # since another queue was tried
+                continue
+            try:
+                delivery = lane.take(queue)
+            except (NotSent, OutcomeUnknown) as error:
+                self._set_aside(lane, error, begun_s)
+                continue
+            self._aside.works(lane)
+            if delivery is not None:
+                self._ready.append(delivery)
+                return True
+            self._empty_until_s[queue] = begun_s + EMPTY_S
+        return False
+
+    def _acknowledge(self, lane: Lane, *, keeps: bool) -> None:
+        """Tell Redis what is done; where nothing may be started, also what was not."""
+        begun_s = time.monotonic()
+        try:
+            if not keeps:
+                lane.give_back()
+            lane.flush()
+        except (NotSent, OutcomeUnknown) as error:
+            self._set_aside(lane, error, begun_s)
+
+    def _set_aside(self, lane: Lane, error: NotSent | OutcomeUnknown, begun_s: float) -> None:
+        """Serve the others meanwhile. Raises `error` if there are none."""
+        self._say_lost(error)
+        if not self._aside.put(lane, time.monotonic() - begun_s):
+            raise error
+
     def _wait(self, seconds: float) -> None:
+        order = self._open_queues()
+        lanes = [lane for lane in self._all if any(queue in order for queue in lane.queues)]
         if self._failures:
-            for lane in self._all:
+            for lane in lanes:
                 lane.open()
             self._recovered()
         self._progress.idle()
-        order = self._open_queues()
         if len(order) < len(self._lanes):
             seconds = min(seconds, LOOK_EVERY_S)
-        lanes = [lane for lane in self._all if any(queue in order for queue in lane.queues)]
         if not lanes:
             self._waiter.pause(seconds)
             return
@@ -162,16 +206,37 @@ class Consumer:
         self._waiter.pause(min(seconds, LOOK_EVERY_S * _jitter()))
 
     def _back_off(self, error: NotSent | OutcomeUnknown) -> None:
-        if not self._failures:
-            events.emit(logging.WARNING, events.REDIS_LOST, reason=one_line(error))
+        self._say_lost(error)
+        self._progress.idle()
         shortest, longest = BACK_OFF_S
         self._waiter.pause(min(longest, shortest * 2**self._failures) * _jitter())
         self._failures = min(self._failures + 1, _MOST_DOUBLINGS)
 
+    def _say_lost(self, error: NotSent | OutcomeUnknown) -> None:
+        if not self._is_lost:
+            self._is_lost = True
+            self._announce(error)
+
     def _recovered(self) -> None:
-        if self._failures:
-            self._failures = 0
+        self._failures = 0
+        if self._is_lost and not self._aside:
+            self._is_lost = False
+            self._announce(None)
+
+    def _announce(self, error: NotSent | OutcomeUnknown | None) -> None:
+        if error is None:
             events.emit(logging.INFO, events.REDIS_BACK)
+        else:
+            events.emit(logging.WARNING, events.REDIS_LOST, reason=one_line(error))
+
+
+def _mark_copies() -> None:
+    for consumer in _running:
+        consumer._is_a_copy = True  # noqa: SLF001 - this is its own module
+
+
+_running: set[Consumer] = set()  # not known by `os.getpid`, which is a system call, and one for each message
+os.register_at_fork(after_in_child=_mark_copies)
 
 
 def consume_here(lane: Lane, assignment: Assignment, idle_s: float | None, progress: Progress) -> None:
@@ -183,7 +248,8 @@ def consume_here(lane: Lane, assignment: Assignment, idle_s: float | None, progr
         Consumer([lane], Executor([assignment]), Rota([assignment.queue]), wakeup, progress).run(idle_s)
 
 
-def _close(lane: Lane) -> None:
+def close_lane(lane: Lane) -> None:
+    """Close it; where Redis cannot be told, that is logged and others take over what it held."""
     try:
         lane.close()
     except (NotSent, OutcomeUnknown) as error:

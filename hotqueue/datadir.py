@@ -20,8 +20,12 @@ class DataDir:
     """A folder that we own from `claim` to `release`."""
 
     def __init__(self, path: Path) -> None:
-        """Nothing is created before `claim`."""
-        self.path = path.resolve()
+        """Nothing is created before `claim`. Raises ``ConfigurationError`` if `path` leads from nowhere."""
+        try:
+            self.path = path.resolve()
+        except FileNotFoundError as error:
+            msg = f"there is no folder {path}: it was started in one that is gone"
+            raise ConfigurationError(msg) from error
         self.log = self.path / "server.log"
         self._record = self.path / "owner.lock"
         self._owner: int | None = None  # the descriptor that holds the lock

@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from hotqueue import keys, queue_scripts
-from hotqueue.connection import Pool
 from hotqueue.envelope import Envelope
 from hotqueue.errors import BadMessage
 from hotqueue.frame import WRAPPED, Frame, id_text, unpack
+from hotqueue.pool import Pool
 from hotqueue.queue_scripts import RETRY_FRAMES, Way
 from hotqueue.scripts import RELEASE_BYTES
 from hotqueue.trail import Scalar, Trail
@@ -66,7 +66,7 @@ class DeadLetters:
     def since(self, when: datetime | None) -> Iterator[DeadMessage]:
         """Yield those buried at `when` or later, oldest first; what is buried meanwhile is left out."""
         end_ms = self._newest_ms()
-        for raw, at_ms in self._walk("up", "-inf" if when is None else int(when.timestamp() * 1000)):
+        for raw, at_ms in self._walk("up", "-inf" if when is None else when.timestamp() * 1000):
             if at_ms > end_ms:
                 return
             yield self._entry(raw, at_ms)
@@ -87,9 +87,10 @@ class DeadLetters:
         return envelope.decode(envelope.read(message.frame.body if message.is_bare else message.raw))
 
     def retry(self, messages: DeadMessage | Iterable[DeadMessage] | None = None) -> int:
-        """Put these, by default all, at the tail of the queue; return how many were still there.
+        """Put `messages`, by default all, at the tail of the queue; return how many were still there.
 
-        They begin with fresh counters and keep their ids. A body that came bare goes back bare.
+        They begin with fresh counters, keep their ids, and expire anew: `expires` and `max_age` count from
+        now. A body that came bare goes back bare.
         """
         if messages is None:
             return self._retry_all()
@@ -100,28 +101,33 @@ class DeadLetters:
         return retried
 
     def drop(self, messages: DeadMessage | Iterable[DeadMessage] | None = None) -> int:
-        """Delete these, by default all; return how many were still there."""
+        """Delete `messages`, by default all; return how many were still there."""
         if messages is None:
             with self._pool().lent() as connection:
                 return sum(queue_scripts.clear(connection, [self._key]))
         return sum(int(self._pool().call("ZREM", self._key, *batch)) for batch in _batches(messages))
 
     def _retry_all(self) -> int:
-        """Leave out what is buried meanwhile: it may have been retried already."""
-        end_ms = self._newest_ms()
-        retried = 0
+        """Leave out what is buried meanwhile: it may have been retried already.
+
+        As many as there are now at most: the server's clock may jump back.
+        """
+        end_ms, count, retried = self._newest_ms(), len(self), 0
         with self._pool().lent() as connection:
-            while moved := queue_scripts.dead_retry_oldest(connection, self._queue, end_ms):
+            while retried < count:
+                moved = queue_scripts.dead_retry_oldest(connection, self._queue, end_ms, count - retried)
+                if not moved:
+                    break
                 retried += moved
         return retried
 
-    def _newest_ms(self) -> int:
+    def _newest_ms(self) -> float:
         newest = self._pool().call("ZRANGE", self._key, -1, -1, "WITHSCORES")
-        return int(float(newest[1])) if newest else 0
+        return float(newest[1]) if newest else 0.0
 
-    def _walk(self, way: Way, start: str | int) -> Iterator[tuple[bytes, int]]:
+    def _walk(self, way: Way, start: str | float) -> Iterator[tuple[bytes, float]]:
         """Yield frames and when they were buried, in order, passing over what a page brings again."""
-        at: str | int = start
+        at: str | float = start
         after, past = None, None
         while True:
             with self._pool().lent() as connection:
@@ -135,11 +141,11 @@ class DeadLetters:
                     yield raw, at_ms
             after, at = page[-1]
 
-    def _entry(self, raw: bytes, at_ms: int) -> DeadMessage:
+    def _entry(self, raw: bytes, at_ms: float) -> DeadMessage:
         try:
             frame = unpack(raw)
         except BadMessage:  # somebody else put it there
-            frame = Frame(bytes(16), 0, WRAPPED, b"", raw, b"", b"", b"", b"")
+            frame = Frame(bytes(16), 0, WRAPPED, b"", raw, b"", raw, len(raw))
         buried_at = datetime.fromtimestamp(at_ms / 1000, UTC)
         return DeadMessage(self._queue, id_text(frame.message_id), buried_at, frame, raw)
 

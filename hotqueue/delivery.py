@@ -1,38 +1,56 @@
 """A delivery, and the protocol of the two ways to get one: `at_least_once.py` and `at_most_once.py`."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
 
+from hotqueue.address import Address
 from hotqueue.connection import Connection
+from hotqueue.envelope import NO_TRAIL
+from hotqueue.frame import enqueued_ms, id_text
 from hotqueue.trail import Trail
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Delivery:
     """One message handed to one consumer, as a handler sees it through `hotqueue.current()`.
 
-    `id` is None for a bare body, which has none; `enqueued_at` (UTC, by the producer's clock) likewise.
-    `attempt` is 1 the first time. `headers` are what the producer passed to `send`.
+    `headers` are what the producer passed to `send`.
     """
 
     queue: str
-    raw: bytes = field(repr=False)
-    lane: "Lane" = field(repr=False)
-    index: int = field(default=0, repr=False)
-    id: str | None = None
+    raw: bytes
+    lane: "Lane"
+    index: int = 0
     handler: str = ""
-    attempt: int = 1
-    enqueued_ms: int | None = field(default=None, repr=False)
+    message_id: bytes | None = None
     headers: Mapping[str, object] = field(default_factory=dict)
-    trail: Trail = field(default_factory=Trail, repr=False)
+    trail: Trail = NO_TRAIL
+
+    def __repr__(self) -> str:
+        """Show nothing of the message."""
+        return f"<Delivery {self.id} of queue {self.queue!r}, attempt {self.attempt}>"
+
+    @property
+    def id(self) -> str | None:
+        """The id; None for a bare body, which has none."""
+        return None if self.message_id is None else id_text(self.message_id)
+
+    @property
+    def attempt(self) -> int:
+        """Which run of the message this is: 1 the first time."""
+        return self.trail.attempt
+
+    @property
+    def enqueued_ms(self) -> int | None:
+        """When it was enqueued, in milliseconds since 1970."""
+        return None if self.message_id is None else enqueued_ms(self.message_id)
 
     @property
     def enqueued_at(self) -> datetime | None:
-        """When the producer enqueued it."""
+        """When it was enqueued: UTC, by the producer's clock; None for a bare body."""
         return None if self.enqueued_ms is None else datetime.fromtimestamp(self.enqueued_ms / 1000, UTC)
 
 
@@ -44,11 +62,15 @@ class Lane(Protocol):
     """
 
     queues: Sequence[str]
+    address: Address  # of the server
     client_id: int  # by which a wait can be unblocked; 0 if the server does not allow that
     parks_first: bool  # to park is all it takes to get what waits; otherwise `take` comes first
 
     def open(self) -> None:
         """Connect, and settle what an earlier failure left open; nothing to do if all is well."""
+
+    def rest(self) -> Delivery | None:
+        """Return the next message of what has come already, if there is one."""
 
     def take(self, queue: str) -> Delivery | None:
         """Return the next message of `queue` if one waits, acknowledging what is done on the way."""
@@ -62,8 +84,8 @@ class Lane(Protocol):
     def abandon(self) -> None:
         """Give up what was sent and not answered: close the connection, until the lane is opened again."""
 
-    def begin(self, delivery: Delivery) -> None:
-        """Say that the handler is about to be called."""
+    def begin(self, delivery: Delivery) -> bool:
+        """Say that the handler is about to be called; False if all is to be given back instead."""
 
     def ack(self, delivery: Delivery) -> None:
         """Say that the handler is done; Redis is told with the next `take` or `flush`."""
@@ -92,9 +114,6 @@ class Progress(Protocol):
     def idle(self) -> None:
         """Every queue is empty, and the wait for the next message begins."""
 
-    def running(self, delivery: Delivery, handler: str) -> None:
-        """`handler` is about to be given this message."""
-
     def is_paused(self, queue: str) -> bool:
         """Tell whether nothing of `queue` may be started now."""
 
@@ -104,11 +123,17 @@ class Progress(Protocol):
     def registered(self, queue: str, incarnation: int, client_id: int) -> None:
         """A new incarnation serves `queue` through the connection `client_id`; 0: none does any more."""
 
-    def claimed(self, queue: str, claim: int) -> None:
-        """The claim number is now `claim`, with nothing of it started."""
+    def connected(self, queue: str, seen_as: str) -> None:
+        """The connection of the incarnation that comes next is one that the server knows by this address."""
 
-    def started(self, queue: str, index: int) -> None:
-        """Frame `index` of the claim is about to run."""
+    def claimed(self, queue: str, claim: int, size: int) -> None:
+        """The claim number is now `claim`, of so many frames, with nothing of it started."""
+
+    def is_revoked(self, queue: str) -> bool:
+        """Tell whether frames of the claim may have been taken back that were not started."""
+
+    def started(self, delivery: Delivery) -> bool:
+        """Tell that a message is about to run; False if it must not: it may be somebody else's by now."""
 
     def finished(self, queue: str, index: int) -> None:
         """Frame `index` of the claim is done."""
@@ -120,9 +145,6 @@ class Unwatched:
     watched_by: int | None = None
 
     def idle(self) -> None:
-        """Tell nobody."""
-
-    def running(self, delivery: Delivery, handler: str) -> None:
         """Tell nobody."""
 
     def is_paused(self, queue: str) -> bool:
@@ -138,29 +160,29 @@ class Unwatched:
     def registered(self, queue: str, incarnation: int, client_id: int) -> None:
         """Tell nobody."""
 
-    def claimed(self, queue: str, claim: int) -> None:
+    def connected(self, queue: str, seen_as: str) -> None:
         """Tell nobody."""
 
-    def started(self, queue: str, index: int) -> None:
+    def claimed(self, queue: str, claim: int, size: int) -> None:
         """Tell nobody."""
+
+    def is_revoked(self, queue: str) -> bool:
+        """Know of nobody who would."""
+        del queue
+        return False
+
+    def started(self, delivery: Delivery) -> bool:
+        """Tell nobody."""
+        del delivery
+        return True
 
     def finished(self, queue: str, index: int) -> None:
         """Tell nobody."""
 
 
-_current: ContextVar[Delivery | None] = ContextVar("hotqueue_delivery", default=None)
+CURRENT: ContextVar[Delivery | None] = ContextVar("hotqueue_delivery", default=None)
 
 
 def current() -> Delivery | None:
     """Return the delivery that the running handler was called for; None outside of one."""
-    return _current.get()
-
-
-@contextmanager
-def running(delivery: Delivery) -> Iterator[None]:
-    """Make `delivery` the current one."""
-    token = _current.set(delivery)
-    try:
-        yield
-    finally:
-        _current.reset(token)
+    return CURRENT.get()

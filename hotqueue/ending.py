@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from hotqueue import events
 from hotqueue.delivery import Delivery
 from hotqueue.envelope import EXPIRES, Envelope, noted, trail_of
-from hotqueue.errors import Expired
-from hotqueue.retries import Retries, exponential
+from hotqueue.errors import Expired, TimeLimit
+from hotqueue.frame import enqueued_ms
+from hotqueue.retries import Reject, Retries, exponential
 
 if TYPE_CHECKING:
     from hotqueue.trail import Scalar
@@ -22,14 +23,10 @@ if TYPE_CHECKING:
 TRACEBACK_CHARACTERS = 6000
 LINE_CHARACTERS = 500
 _CALLERS = (str(Path(__file__).parent), str(Path(asyncio.__file__).parent))
-_LEVELS = {
-    events.MESSAGE_DONE: logging.INFO,
-    events.MESSAGE_RETRIED: logging.WARNING,
-    events.MESSAGE_BURIED: logging.ERROR,
-}
+_OUTCOMES = {Reject, Expired}  # errors whose name says what the outcome says
 
-
-Outcome = Literal["done", "failed", "rejected", "unreadable", "expired"]
+Outcome = Literal["done", "failed", "rejected", "unreadable", "expired", "revoked"]
+Verdict = Literal["done", "retried", "buried"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +70,7 @@ def frame_of(run: Run, *, is_last: bool) -> bytes:
     trail = trail_of(run.delivery.raw)
     reason: dict[str, Scalar] = {
         "kind": run.outcome,
-        "error": one_line(run.error),
+        "error": said(run.error),
         "handler": run.assignment.handler,
         "at": int(time.time() * 1000),
     }
@@ -84,40 +81,46 @@ def frame_of(run: Run, *, is_last: bool) -> bytes:
     return noted(run.delivery.raw, trail.with_reason(**reason))
 
 
-def report(run: Run, duration_ms: float, again_in_s: float | None) -> None:
-    """Log how a run ended."""
-    if run.outcome == "done":
-        event = events.MESSAGE_DONE
-    else:
-        event = events.MESSAGE_BURIED if again_in_s is None else events.MESSAGE_RETRIED
-    level = _LEVELS[event]
-    if not events.log.isEnabledFor(level):
-        return
-    delivery = run.delivery
-    begun_ms = time.time() * 1000 - duration_ms
-    waited_ms = None if delivery.enqueued_ms is None else max(begun_ms - delivery.enqueued_ms, 0.0)
+def report_done(run: Run) -> None:
+    """Log that a handler has returned, at a level that is enabled."""
+    duration_ms = (time.monotonic() - run.started_s) * 1000
+    events.record(logging.INFO, events.MESSAGE_DONE, _account(run, duration_ms))
+
+
+def report_failed(run: Run, duration_ms: float, again_in_s: float | None) -> None:
+    """Log that a run did not end well, and what becomes of the message."""
+    is_last = again_in_s is None
     events.emit(
-        level,
-        event,
-        error=run.error if run.outcome == "failed" and again_in_s is None else None,
-        queue=delivery.queue,
-        id=delivery.id,
-        handler=run.assignment.handler,
-        attempt=delivery.attempt,
-        duration_ms=round(duration_ms, 1),
-        wait_ms=None if waited_ms is None else round(waited_ms, 1),
-        reason=None if run.outcome == "done" else f"{run.outcome}: {one_line(run.error)}",
+        logging.ERROR if is_last else logging.WARNING,
+        events.MESSAGE_BURIED if is_last else events.MESSAGE_RETRIED,
+        error=run.error if run.outcome == "failed" and is_last else None,
+        **_account(run, duration_ms),
+        reason=f"{run.outcome}: {said(run.error)}",
         again_in_s=None if again_in_s is None else round(again_in_s, 1),
     )
 
 
+def _account(run: Run, duration_ms: float) -> dict[str, Any]:
+    delivery = run.delivery
+    account: dict[str, Any] = {"queue": delivery.queue}
+    if delivery.message_id is not None:
+        account["id"] = delivery.id
+    account["handler"] = delivery.handler
+    account["attempt"] = delivery.trail.attempt
+    account["duration_ms"] = round(duration_ms, 1)
+    if delivery.message_id is not None:
+        waited_ms = time.time() * 1000 - duration_ms - enqueued_ms(delivery.message_id)
+        account["wait_ms"] = round(max(waited_ms, 0.0), 1)
+    return account
+
+
 def bury_unrun(delivery: Delivery, kind: Outcome, error: BaseException) -> None:
     """Bury what cannot be handed out, where no handler is."""
-    said = one_line(error)
+    why = said(error)
     events.emit(
-        logging.ERROR, events.MESSAGE_BURIED, queue=delivery.queue, id=delivery.id, reason=f"{kind}: {said}"
+        logging.ERROR, events.MESSAGE_BURIED, queue=delivery.queue, id=delivery.id, reason=f"{kind}: {why}"
     )
-    trail = trail_of(delivery.raw).with_reason(kind=kind, error=said, at=int(time.time() * 1000))
+    trail = trail_of(delivery.raw).with_reason(kind=kind, error=why, at=int(time.time() * 1000))
     delivery.lane.bury(delivery, noted(delivery.raw, trail))
 
 
@@ -127,19 +130,37 @@ def check_age(delivery: Delivery, max_age_s: float | None = None) -> None:
     longest_s = min((limit for limit in limits if isinstance(limit, int | float)), default=None)
     if longest_s is None or delivery.enqueued_ms is None:
         return
-    age_s = time.time() - delivery.enqueued_ms / 1000
+    begun_ms = max(delivery.enqueued_ms, delivery.trail.revived)
+    age_s = time.time() - begun_ms / 1000
     if age_s > longest_s:
         msg = f"the message was {age_s:.1f} s old, it had to start within {longest_s:g} s"
         raise Expired(msg)
 
 
+def check_time(delivery: Delivery) -> None:
+    """Raise TimeLimit if its last run was killed for that, and the failure is not settled yet."""
+    limit_s = delivery.trail.overran_s
+    if limit_s is not None:
+        msg = f"it ran longer than {limit_s:g} s"
+        raise TimeLimit(msg)
+
+
 def one_line(error: BaseException | None) -> str:
     """Return the type and text of an error in one bounded line, whatever its `__str__` does."""
-    try:
-        text = " ".join(str(error)[: 2 * LINE_CHARACTERS].split())[:LINE_CHARACTERS]
-    except BaseException:  # noqa: BLE001 - the error comes from a user's class
-        text = ""
+    text = _text(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def said(error: BaseException | None) -> str:
+    """Return what is to stand behind the outcome: of a `Reject` the reason alone."""
+    return (type(error) in _OUTCOMES and _text(error)) or one_line(error)
+
+
+def _text(error: BaseException | None) -> str:
+    try:
+        return " ".join(str(error)[: 2 * LINE_CHARACTERS].split())[:LINE_CHARACTERS]
+    except BaseException:  # noqa: BLE001 - the error comes from a user's class
+        return ""
 
 
 def from_handler_on(trace: TracebackType | None) -> TracebackType | None:

@@ -2,25 +2,41 @@
 
 import json
 import os
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from hotqueue.errors import BadMessage, ConfigurationError, TooLarge
-from hotqueue.frame import WRAPPED, Frame, id_text, is_frame, new_id, pack, unpack, with_trail, wrap
-from hotqueue.serializers import Codec, codec_for_frame
+from hotqueue.frame import (
+    MAGIC,
+    MAX_BODY,
+    WRAPPED,
+    Frame,
+    id_text,
+    new_id,
+    pack,
+    pack_all,
+    parts_of,
+    unpack,
+    with_trail,
+    wrap,
+)
+from hotqueue.serializers import RAW, Codec, codec_for_frame
 from hotqueue.signing import Signer
 from hotqueue.trail import Trail
 
 MAX_SIZE = 64 << 20  # bytes
 EXPIRES = "hotqueue-expires"  # header: seconds from the enqueue time after which a message is not run
+NO_TRAIL = Trail()
 _ON = {"1", "true", "yes", "on"}
 _OFF = {"0", "false", "no", "off"}
 
 
-class Opened(NamedTuple):
-    """What `read` found around a body. A bare body has no frame, and no headers."""
+@dataclass(slots=True)
+class Opened:
+    """What `read` found around a body. A bare body has no id, even if it came wrapped."""
 
-    frame: Frame | None
+    message_id: bytes | None
+    serializer: int
     headers: Mapping[str, object]
     trail: Trail
     body: bytes
@@ -50,14 +66,27 @@ class Envelope:
     def seal(self, message: object) -> bytes:
         """Return what lies in Redis for `message`. Raises BadMessage or TooLarge; nothing was sent then."""
         body = self._body(message)
-        if self._framed or self.signer is not None:
-            return pack(body, self.codec.code, signer=self.signer, queue=self.queue)
-        return body
+        if not self._framed and self.signer is None:
+            return body
+        return pack(body, self.codec.code, message_id=new_id(), signer=self.signer, queue=self.queue)
+
+    def seal_all(self, messages: Sequence[object]) -> list[bytes]:
+        """Return what lies in Redis for each of them. Raises BadMessage or TooLarge; nothing was sent."""
+        if len(messages) == 1:
+            return [self.seal(messages[0])]
+        bodies = list(map(self.codec.dumps, messages))
+        largest = max(map(len, bodies), default=0)
+        if largest > self.max_size:
+            self._check_size(largest)
+        if self.signer is not None or largest > MAX_BODY:
+            code, signer, queue = self.codec.code, self.signer, self.queue
+            return [pack(body, code, signer=signer, queue=queue) for body in bodies]
+        return pack_all(bodies, self.codec.code) if self._framed else bodies
 
     def seal_with_id(
         self, message: object, headers: Mapping[str, object] | None, expires_s: float | None = None
     ) -> tuple[str, bytes]:
-        """Return the id and the frame of `message`; a frame even where `seal` writes bare bodies.
+        """Return the id and the frame of `message`; a frame even where `seal_all` writes bare bodies.
 
         Once it is older than `expires_s` it is not run any more.
         """
@@ -77,27 +106,37 @@ class Envelope:
 
     def read(self, raw: bytes) -> Opened:
         """Take apart and verify what lay in Redis, decoding nothing of the message. Raises BadMessage."""
-        if not is_frame(raw):
+        if not raw.startswith(MAGIC):
             self._check_size(len(raw))
             if self.signer is not None and self.signer.strict:
                 msg = f"the message is not signed, and queue {self.queue!r} takes only signed ones"
                 raise BadMessage(msg)
-            return Opened(None, {}, _NO_TRAIL, raw)
-        frame = unpack(raw)
-        self._check_size(len(frame.body))
+            return Opened(None, RAW, {}, NO_TRAIL, raw)
+        parts = parts_of(raw)
+        message_id, serializer, flags, headers, body, trail, _, _ = parts
+        if len(body) > self.max_size:
+            self._check_size(len(body))
         if self.signer is not None:
-            self.signer.verify(self.queue, frame)
-        trail = Trail.load(frame.trail) if frame.trail else _NO_TRAIL
-        return Opened(frame, _load_headers(frame.headers) if frame.headers else {}, trail, frame.body)
+            self.signer.verify(self.queue, Frame(*parts))
+        return Opened(
+            None if flags & WRAPPED else message_id,
+            serializer,
+            _load_headers(headers) if headers else {},
+            Trail.load(trail) if trail else NO_TRAIL,
+            body,
+        )
 
     def decode(self, opened: Opened) -> object:
         """Return the message. Raises BadMessage; code inside a pickle may raise anything."""
-        codec = self.codec if opened.frame is None else codec_for_frame(opened.frame.serializer, self.codec)
+        codec = self.codec
+        if opened.serializer != codec.code:
+            codec = codec_for_frame(opened.serializer, codec)
         return codec.loads(opened.body)
 
     def _body(self, message: object) -> bytes:
         body = self.codec.dumps(message)
-        self._check_size(len(body))
+        if len(body) > self.max_size:
+            self._check_size(len(body))
         return body
 
     def _check_size(self, size: int) -> None:
@@ -114,7 +153,7 @@ def trail_of(raw: bytes) -> Trail:
     try:
         return Trail.load(unpack(raw).trail)
     except BadMessage:
-        return _NO_TRAIL
+        return NO_TRAIL
 
 
 def noted(raw: bytes, trail: Trail) -> bytes:
@@ -134,9 +173,6 @@ def id_of(raw: bytes) -> str | None:
     return None if frame.flags & WRAPPED else id_text(frame.message_id)
 
 
-_NO_TRAIL = Trail()
-
-
 def _switch() -> bool | None:
     value = os.environ.get("HOTQUEUE_ENVELOPE", "").strip().lower()
     if not value:
@@ -148,13 +184,13 @@ def _switch() -> bool | None:
 
 
 def _dump_headers(headers: Mapping[str, object], expires_s: float | None) -> bytes:
+    if not headers and expires_s is None:
+        return b""
     try:
         if EXPIRES in headers:
             msg = f"the header {EXPIRES!r} is HotQueue's own: use expires="
             raise ConfigurationError(msg)
         expiring = {} if expires_s is None else {EXPIRES: round(expires_s, 3)}
-        if not headers and not expiring:
-            return b""
         text = json.dumps({**headers, **expiring}, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
         return text.encode()
     except (TypeError, ValueError, RecursionError) as error:

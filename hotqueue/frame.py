@@ -3,7 +3,8 @@
 import os
 import struct
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from hotqueue.errors import BadMessage, TooLarge
 from hotqueue.serializers import RAW
@@ -21,31 +22,58 @@ MAX_TRAIL = 16 * 1024
 
 _FLAGS = frozenset({0, SIGNED, WRAPPED})
 _HEAD = struct.Struct(">3sBBBH16sI")
+_HEAD_SIZE = _HEAD.size
 _KEY_ID, _TAG = 4, 32
 
-# Version 7 and the variant of RFC 9562, below the 48 bits of the time.
-_UUID7 = 7 << 76 | 2 << 62
-_RANDOM = (1 << 80) - 1 & ~(0xF << 76 | 3 << 62)
+# Version 7 and the variant of RFC 9562, in the first and third byte behind the 48 bits of the time.
+_VERSIONED = bytes(byte & 0x0F | 0x70 for byte in range(256))
+_VARIANT = bytes(byte & 0x3F | 0x80 for byte in range(256))
 
 
 class Frame(NamedTuple):
-    """The parts of a frame. A named tuple because it is built once a message and must cost little."""
+    """The parts of a frame."""
 
     message_id: bytes
     serializer: int
     flags: int
     headers: bytes
     body: bytes
-    signed_part: bytes
-    key_id: bytes
-    tag: bytes
     trail: bytes
+    raw: bytes
+    end: int  # of the signed part
+
+    @property
+    def signed_part(self) -> bytes:
+        """What a signature covers: all from the first byte to the end of the body."""
+        return self.raw[: self.end]
+
+    @property
+    def key_id(self) -> bytes:
+        """Which key it is signed with; empty if it is not."""
+        return self.raw[self.end : self.end + _KEY_ID] if self.flags & SIGNED else b""
+
+    @property
+    def tag(self) -> bytes:
+        """The signature; empty if there is none."""
+        start = self.end + _KEY_ID
+        return self.raw[start : start + _TAG] if self.flags & SIGNED else b""
 
 
 def new_id() -> bytes:
     """Return a UUIDv7: milliseconds of the wall clock, then random bits that no fork repeats."""
-    random = int.from_bytes(os.urandom(10), "big") & _RANDOM
-    return (time.time_ns() // 1_000_000 << 80 | _UUID7 | random).to_bytes(16, "big")
+    random = os.urandom(10)
+    first, third = random[0], random[2]
+    version, variant = _VERSIONED[first : first + 1], _VARIANT[third : third + 1]
+    return (time.time_ns() // 1_000_000).to_bytes(6, "big") + version + random[1:2] + variant + random[3:]
+
+
+def new_ids(count: int) -> list[bytes]:
+    """Return several at the cost of one question to the kernel."""
+    stamp = (time.time_ns() // 1_000_000).to_bytes(6, "big")
+    random = bytearray(os.urandom(10 * count))
+    random[::10] = random[::10].translate(_VERSIONED)
+    random[2::10] = random[2::10].translate(_VARIANT)
+    return [stamp + random[at : at + 10] for at in range(0, 10 * count, 10)]
 
 
 def id_text(message_id: bytes) -> str:
@@ -88,38 +116,55 @@ def pack(  # noqa: PLR0913 - one function knows the layout
     return signed_part if signer is None else signed_part + signer.sign(queue, signed_part)
 
 
+def pack_all(bodies: Sequence[bytes], serializer: int) -> list[bytes]:
+    """Return frames of bodies of at most 4 GiB, each with a fresh id, without headers and not signed."""
+    head = _HEAD.pack
+    return [
+        head(MAGIC, VERSION, serializer, 0, 0, message_id, len(body)) + body
+        for body, message_id in zip(bodies, new_ids(len(bodies)), strict=True)
+    ]
+
+
+Parts: TypeAlias = tuple[bytes, int, int, bytes, bytes, bytes, bytes, int]
+
+
 def unpack(raw: bytes) -> Frame:
     """Take a frame apart. The signature is not verified and nothing is decoded.
 
     Raises ``BadMessage`` for what is no frame, is cut short, or has a version or flags unknown here.
     """
-    if len(raw) < _HEAD.size:
-        raise BadMessage(_cut_short(raw, _HEAD.size))
+    return Frame(*parts_of(raw))
+
+
+def parts_of(raw: bytes) -> Parts:
+    """Return the fields of a frame without their names, which cost as much as all the rest; see `unpack`."""
+    size = len(raw)
+    if size < _HEAD_SIZE:
+        raise BadMessage(_cut_short(raw, _HEAD_SIZE))
     magic, version, serializer, flags, headers_size, message_id, body_size = _HEAD.unpack_from(raw)
     if magic != MAGIC or version != VERSION or flags not in _FLAGS:
         raise BadMessage(_unreadable(magic, version, flags))
-    body_at = _HEAD.size + headers_size
+    body_at = _HEAD_SIZE + headers_size
     end = trail_at = body_at + body_size
     if flags & SIGNED:
         trail_at += _KEY_ID + _TAG
-    if trail_at > len(raw):
+    if trail_at > size:
         raise BadMessage(_cut_short(raw, trail_at))
-    return Frame(
+    return (
         message_id,
         serializer,
         flags,
-        raw[_HEAD.size : body_at],
+        raw[_HEAD_SIZE:body_at] if headers_size else b"",
         raw[body_at:end],
-        raw[:end],
-        raw[end : end + _KEY_ID] if flags & SIGNED else b"",
-        raw[end + _KEY_ID : trail_at] if flags & SIGNED else b"",
-        raw[trail_at:] if len(raw) - trail_at <= MAX_TRAIL else b"",
+        raw[trail_at:] if 0 < size - trail_at <= MAX_TRAIL else b"",
+        raw,
+        end,
     )
 
 
 def peek_id(raw: bytes) -> bytes:
     """Return the 16 bytes of a frame's id without a look at the rest; zeros for a bare body."""
-    return raw[8:24] if is_frame(raw) and len(raw) >= _HEAD.size else bytes(16)
+    return raw[8:24] if raw.startswith(MAGIC) and len(raw) >= _HEAD_SIZE else bytes(16)
 
 
 def wrap(raw: bytes) -> bytes:

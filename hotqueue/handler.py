@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
 
 from hotqueue.caretaker import Caretaker
-from hotqueue.connection import CONSUMER_TIMEOUT_S, Connection, check_version
+from hotqueue.connection import CONSUMER_TIMEOUT_S, Connection
 from hotqueue.consumer import consume_here
 from hotqueue.durations import Seconds, seconds_of
 from hotqueue.errors import ConfigurationError
+from hotqueue.execution import is_in_event_loop
+from hotqueue.pace import MOST
 from hotqueue.retries import Backoff, Kinds, Retries, retries_from
+from hotqueue.version import check_version
 
 if TYPE_CHECKING:
     from hotqueue.queue import HotQueue
@@ -41,19 +44,28 @@ class Options:
     backoff: Backoff | None = None
     retry_on: Kinds | None = None
     max_age: Seconds | None = None
+    time_limit: Seconds | None = None
+    soft_time_limit: Seconds | None = None
+    prefetch: int | None = None
     policy: Retries = field(init=False)
     max_age_s: float | None = field(init=False)
+    time_limit_s: float | None = field(init=False)
+    soft_time_limit_s: float | None = field(init=False)
 
     def __post_init__(self) -> None:
         """Raise ConfigurationError for what cannot work."""
         if self.delivery not in MODES:
             msg = f"delivery={self.delivery!r}: use {' or '.join(map(repr, MODES))}"
             raise ConfigurationError(msg)
+        if self.prefetch is not None and (type(self.prefetch) is not int or not 1 <= self.prefetch <= MOST):
+            msg = f"prefetch must be a whole number from 1 to {MOST}, got {self.prefetch!r}"
+            raise ConfigurationError(msg)
         at_most_once = self.delivery == "at-most-once"
         policy = retries_from(self.retries, self.backoff, self.retry_on, at_most_once=at_most_once)
         object.__setattr__(self, "policy", policy)
-        max_age_s = None if self.max_age is None else seconds_of("max_age", self.max_age)
-        object.__setattr__(self, "max_age_s", max_age_s)
+        for name in ("max_age", "time_limit", "soft_time_limit"):
+            given = getattr(self, name)
+            object.__setattr__(self, f"{name}_s", None if given is None else seconds_of(name, given))
 
 
 class Handler(Generic[P, R]):
@@ -68,6 +80,7 @@ class Handler(Generic[P, R]):
         """Use `@queue.worker` instead. Raises ConfigurationError for a function that takes no message."""
         self.queue = queue
         self.send = queue.send  # one message for this handler
+        self.asend = queue.asend
         self.function = function
         self.options = options
         self.bound: tuple[Any, ...] = ()  # the object that a method belongs to
@@ -107,11 +120,13 @@ class Handler(Generic[P, R]):
         Ends after `timeout` idle seconds (None or 0: never), or with `block=False` as soon as the queue is
         empty; by default as the decorator said. In the main thread INT and TERM let the running message
         finish and end the loop; a second INT interrupts it, and the message goes back. A message whose
-        handler raises runs again later, and the loop goes on; when Redis is lost it waits for it. Raises
+        handler raises runs again later, and the loop goes on; when Redis is lost it waits for it. One that
+        kills the process comes back, uncounted: only `hotqueue-worker` sees that, and buries it. Raises
         NotSent if Redis cannot be reached at the start, ConfigurationError while the worker imports modules,
-        for wrong `args` or a Redis that is too old.
+        for wrong `args`, a Redis that is too old, or an async function inside of a running event loop.
         """
         refuse_while_importing(f"{self.__qualname__}.run()")
+        self._refuse_in_event_loop()
         self.check_callable_with_message(*args)
         own = self.options
         timeout = own.timeout if timeout is None else timeout
@@ -125,6 +140,15 @@ class Handler(Generic[P, R]):
             consume_here(
                 self.queue.lane(own.delivery, caretaker), self.queue.assignment(self, args), idle_s, caretaker
             )
+
+    def _refuse_in_event_loop(self) -> None:
+        """An event loop that runs cannot run another one: each message would fail."""
+        if is_in_event_loop() and inspect.iscoroutinefunction(self.function):
+            msg = (
+                f"handler {self.__qualname__} ({self.where}) is async and cannot consume inside of a running"
+                f" event loop: await asyncio.to_thread({self.__name__}.run)"
+            )
+            raise ConfigurationError(msg)
 
     @property
     def where(self) -> str:
@@ -147,10 +171,11 @@ class Handler(Generic[P, R]):
 
 
 def register(handler: Handler[..., Any]) -> None:
-    """Remember a handler; one of the same module and name is replaced, as when a module is read again."""
-    # What a function makes at each call has one name and yet is not the same: one for each queue.
-    local = handler.queue.name if "<" in handler.__qualname__ else ""
-    _registry[handler.__module__, handler.__qualname__, local] = handler
+    """Remember a handler; one of the same module, name and queue is replaced, as when a module is read again.
+
+    What a loop or a function decorates again and again has one name, and yet is one handler for each queue.
+    """
+    _registry[handler.__module__, handler.__qualname__, handler.queue.name] = handler
 
 
 def registered() -> list[Handler[..., Any]]:

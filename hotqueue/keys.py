@@ -3,6 +3,11 @@
 from hotqueue.errors import ConfigurationError
 
 QUEUES = "{hotqueue:}:queues"
+SUPERVISORS = "{hotqueue:}:supervisors"  # sorted set: id → until when it is known, in ms
+WATCHED = (
+    "{hotqueue:}:watched"  # string with a TTL: while it exists, supervisors tell of themselves every second
+)
+SAYS = ("status", "deaths")  # the fields of a supervisor
 _FORBIDDEN = frozenset("{},=")
 
 
@@ -46,7 +51,7 @@ def claims(name: str) -> str:
 
 
 def counters(name: str) -> str:
-    """Hash: `done` counts acknowledged messages, `careful` those that are to be taken one at a time."""
+    """Hash: `done` counts acknowledged messages, `careful` those to take singly, `trimmed` deleted dead."""
     return f"{{hotqueue:{name}}}:counters"
 
 
@@ -68,6 +73,11 @@ def delayed(name: str) -> str:
 def dead(name: str) -> str:
     """Sorted set: frame → when it was buried, in ms."""
     return f"{{hotqueue:{name}}}:dead"
+
+
+def supervisor(name: str) -> str:
+    """Hash with a TTL: what a supervisor says of itself, in JSON."""
+    return f"{{hotqueue:}}:supervisor:{name}"
 
 
 def paused(name: str) -> str:

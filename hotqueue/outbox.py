@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from hotqueue import keys, queue_scripts
-from hotqueue.connection import Connection, Pool
+from hotqueue.connection import Connection
 from hotqueue.durations import Seconds, seconds_of
 from hotqueue.envelope import Envelope
 from hotqueue.errors import ConfigurationError, Full, NotSent, OutcomeUnknown, Refused
+from hotqueue.pool import Pool
 from hotqueue.queue_scripts import Where
+from hotqueue.resp import bulk
 
 UNIQUE_FOR_S = 3600.0
 LONGEST_UNIQUE_KEY = 512  # bytes
@@ -45,6 +47,8 @@ class Terms:
             _check_key(self.unique)
             if self._delay_s >= seconds_of("unique_for", self.unique_for):
                 _refuse("unique_for= must be longer than the delay: the key would be free before it is due")
+        if self.expires_s is not None and self._delay_s > 0 and self._delay_s >= self.expires_s:
+            _refuse("expires= must be longer than the delay: it would be too old before it is due")
 
     @property
     def _delay_s(self) -> float:
@@ -82,16 +86,19 @@ class Outbox:
         if most is not None and (type(most) is not int or most < 1):
             _refuse(f"max_length must be a whole number from 1, got {most!r}")
         self._queue = queue
+        self._rpush = bulk(b"RPUSH") + bulk(keys.key_for_name(queue).encode())
         self._pool = pool
         self._envelope = envelope
         self._most = most
 
     def enqueue(self, messages: Sequence[object]) -> None:
         """Accept messages, all of them in one command."""
-        envelope = self._envelope()
-        frames = [envelope.seal(message) for message in messages]
+        self.push(self._envelope().seal_all(messages))
+
+    def push(self, frames: Sequence[bytes]) -> None:
+        """Accept what is sealed already, likewise."""
         if self._most is None:
-            self._pool().call("RPUSH", keys.key_for_name(self._queue), *frames)
+            self._pool().count(b"*%d\r\n%b%b" % (2 + len(frames), self._rpush, b"".join(map(bulk, frames))))
             return
         with self._pool().lent() as connection:
             accepted, length = queue_scripts.push(connection, self._queue, self._most, frames)
@@ -108,6 +115,7 @@ class Outbox:
             verdict, what = queue_scripts.send(
                 connection, self._queue, raw, message_id,
                 where=where, at_ms=at_ms, most=self._most, unique=terms.unique, unique_ms=terms.unique_ms,
+                durable=terms.durable,
             )  # fmt: skip
             if verdict < 0:
                 raise self._full(what)

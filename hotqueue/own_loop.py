@@ -8,14 +8,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from hotqueue.address import Address
 from hotqueue.caretaker import Caretaker
-from hotqueue.consumer import LOOK_EVERY_S, MAY_TAKE
+from hotqueue.consumer import LOOK_EVERY_S, MAY_TAKE, close_lane
 from hotqueue.delivery import Delivery, Lane
 from hotqueue.durations import Seconds, seconds_of
 from hotqueue.ending import bury_unrun, check_age
 from hotqueue.envelope import Envelope, noted
 from hotqueue.errors import ConfigurationError, Expired, Refused
 from hotqueue.execution import describe
+from hotqueue.version import check_server
 from hotqueue.waiting import Waiter
 from hotqueue.wakeup import Wakeup, listening
 
@@ -23,12 +25,14 @@ from hotqueue.wakeup import Wakeup, listening
 class OwnDelivery:
     """A message and its receipt. Settle it by exactly one of `ack`, `retry` and `reject`.
 
-    They raise NotSent or OutcomeUnknown, and the message may run again; ConfigurationError the second time.
+    They raise NotSent or OutcomeUnknown, and the message may run again; ConfigurationError the second time,
+    and in a fork.
     """
 
     def __init__(self, delivery: Delivery, message: Any) -> None:
         """Yielded by `HotQueue.deliveries`."""
         self._delivery = delivery
+        self._owner = os.getpid()
         self.message = message
         self.is_settled = False
 
@@ -68,6 +72,7 @@ class OwnDelivery:
         self._delivery.lane.bury(self._delivery, noted(self._delivery.raw, trail))
 
     def _settle(self) -> None:
+        _refuse_in_fork(self._owner)
         if self.is_settled:
             msg = "this delivery is settled already"
             raise ConfigurationError(msg)
@@ -78,36 +83,45 @@ class OwnLoop:
     """Yields what one lane brings. What is not settled when it is left goes back to the head."""
 
     def __init__(
-        self, queue: str, lane: Lane, caretaker: Caretaker, envelope: Callable[[], Envelope]
+        self, queue: str, address: Address, lane: Lane, caretaker: Caretaker, envelope: Callable[[], Envelope]
     ) -> None:
         """Nothing is sent before `run`."""
         self._queue = queue
+        self._address = address
         self._lane = lane
         self._caretaker = caretaker
         self._envelope = envelope
 
     def run(self, timeout_s: float | None) -> Iterator[OwnDelivery]:
         """Yield until nothing came for `timeout_s`, or Ctrl-C while it waits."""
+        check_server(self._address)
+        owner = os.getpid()
         with contextlib.closing(Wakeup()) as wakeup, self._caretaker.caring(), self._leaving():
             while (delivery := self._next(wakeup, timeout_s)) is not None:
-                self._lane.begin(delivery)
+                if not self._lane.begin(delivery):
+                    self._lane.give_back()
+                    continue
                 own = self._opened(delivery)
                 if own is None:
                     continue
                 yield own
+                _refuse_in_fork(owner)
                 if not own.is_settled:
                     msg = f"a delivery of {self._queue!r} was not settled: call ack(), retry() or reject()"
                     raise ConfigurationError(msg)
 
     @contextlib.contextmanager
     def _leaving(self) -> Iterator[None]:
-        """Close the lane in the end, but not in a fork: there it is a copy of somebody else's."""
+        """Close the lane in the end, but not in a fork: there it is a copy of somebody else's.
+
+        Whatever is raised meanwhile, Ctrl-C above all, must not be replaced by an error of the closing.
+        """
         owner = os.getpid()
         try:
             yield
         finally:
             if os.getpid() == owner:
-                self._lane.close()
+                close_lane(self._lane)
 
     def _opened(self, delivery: Delivery) -> OwnDelivery | None:
         """Return it with its message; None if it went to the dead list instead."""
@@ -145,6 +159,13 @@ class OwnLoop:
             waiter.pause(min(seconds, LOOK_EVERY_S))
             return None
         return brought[0] if brought else None
+
+
+def _refuse_in_fork(owner: int) -> None:
+    """Raise ConfigurationError in a copy of the process that took a message: nobody renews its lease."""
+    if os.getpid() != owner:
+        msg = "this delivery belongs to the process that forked this one, and can be settled only there"
+        raise ConfigurationError(msg)
 
 
 def _ctrl_c_recorded(wakeup: Wakeup) -> contextlib.AbstractContextManager[None]:

@@ -6,12 +6,13 @@ from datetime import datetime
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from hotqueue import keys, stats
+from hotqueue import hooks, keys, offload, stats
 from hotqueue.address import Address
 from hotqueue.at_least_once import AtLeastOnce
 from hotqueue.at_most_once import AtMostOnce
+from hotqueue.batch import BYTES, COUNT, SECONDS, Batch
 from hotqueue.caretaker import Caretaker
-from hotqueue.connection import CONSUMER_TIMEOUT_S, Connection, Pool
+from hotqueue.connection import CONSUMER_TIMEOUT_S, Connection
 from hotqueue.dead import DeadLetters
 from hotqueue.delivery import Lane, Progress
 from hotqueue.durations import Seconds, seconds_of
@@ -21,6 +22,8 @@ from hotqueue.errors import BadMessage, ConfigurationError
 from hotqueue.handler import Handler, Mode, Options, refuse_while_importing, register
 from hotqueue.outbox import UNIQUE_FOR_S, Outbox, Terms
 from hotqueue.own_loop import OwnDelivery, OwnLoop
+from hotqueue.pace import BUDGET_S
+from hotqueue.pool import Pool
 from hotqueue.reader import Reader
 from hotqueue.retries import Backoff, Kinds
 from hotqueue.serializers import codec_for
@@ -165,6 +168,39 @@ class HotQueue:
         terms = Terms(delay, at, unique, unique_for, expires, front, durable)
         return self._outbox.send(message, headers, terms)
 
+    async def asend(
+        self,
+        message: object,
+        *,
+        headers: Mapping[str, object] | None = None,
+        delay: Seconds | None = None,
+        at: datetime | None = None,
+        unique: str | None = None,
+        unique_for: Seconds = UNIQUE_FOR_S,
+        expires: Seconds | None = None,
+        front: bool = False,
+        durable: bool = False,
+    ) -> str:
+        """Do what `send` does, for code in an asyncio event loop, which it never holds up.
+
+        `headers`, `delay`, `at`, `unique`, `unique_for`, `expires`, `front` and `durable` mean what they mean
+        there, and the same is returned and raised. It runs in one of 8 threads of the process, which also
+        serializes the message: do not change it meanwhile. So a process has at most 8 connections for the
+        asends of one queue. If it is cancelled the message may or may not be sent: as after OutcomeUnknown,
+        only a `unique` key makes it safe to repeat.
+        """
+        terms = Terms(delay, at, unique, unique_for, expires, front, durable)
+        return await offload.run(partial(self._outbox.send, message, headers, terms))
+
+    def batch(self, *, count: int = COUNT, bytes: int = BYTES, seconds: Seconds = SECONDS) -> Batch:  # noqa: A002 - the natural word
+        """Return a buffer for many messages, to be used in a `with`.
+
+        It sends what it holds in one command: as soon as that is `count` messages or `bytes` bytes, or the
+        first has waited for `seconds`, and when the block ends, also by an exception. No thread looks at the
+        time; the next send does. Raises ConfigurationError.
+        """
+        return Batch(self._outbox, lambda: self._envelope, count, bytes, seconds)
+
     def dequeue(self, block: bool = False, timeout: float | None = None) -> Any:
         """Return the message at the head of the queue, or None.
 
@@ -215,12 +251,12 @@ class HotQueue:
 
         Ends after `timeout` idle seconds (None or 0: never), or on Ctrl-C while it waits. What was not
         settled when the loop is left goes back to the head. Raises NotSent, OutcomeUnknown, or
-        ConfigurationError if the one before was not settled.
+        ConfigurationError if the one before was not settled, or Redis is too old.
         """
         refuse_while_importing("deliveries()")
         caretaker = Caretaker(self.name, self.address)
         lane = self.lane("at-least-once", caretaker)
-        return OwnLoop(self.name, lane, caretaker, lambda: self._envelope).run(timeout)
+        return OwnLoop(self.name, self.address, lane, caretaker, lambda: self._envelope).run(timeout)
 
     @overload
     def worker(self, function: Callable[P, R], /) -> Handler[P, R]: ...
@@ -234,6 +270,9 @@ class HotQueue:
         backoff: Backoff = ...,
         retry_on: Kinds = ...,
         max_age: Seconds = ...,
+        time_limit: Seconds = ...,
+        soft_time_limit: Seconds = ...,
+        prefetch: int = ...,
         timeout: float | None = ...,
         block: bool = ...,
     ) -> Callable[[Callable[P, R]], Handler[P, R]]: ...
@@ -245,8 +284,11 @@ class HotQueue:
         a function of the number of failures; by default up to 15 s, doubled each time up to 1 h, half of it
         random. After that, or after an error that is not of the kinds in `retry_on`, it goes to the dead
         list, and unrun if it is older than `max_age` seconds. A handler may raise `Retry` or `Reject`.
-        At-most-once knows no retries. `timeout` (seconds) and `block` concern only the loop in your own
-        process, see `Handler.run`.
+        At-most-once knows no retries. In `hotqueue-worker` a handler that runs longer than `soft_time_limit`
+        seconds gets `SoftTimeLimit` raised in it; after `time_limit` its process is killed, and it counts as
+        failed; 0 is no limit. There `prefetch` is how many messages a child claims at once, 1 to 256; by
+        default as many as run in a few milliseconds. `timeout` (seconds) and `block` concern only the loop in
+        your own process, see `Handler.run`.
         That a queue has two handlers is an error only when a worker starts. Raises ConfigurationError.
         """
         if function is not None and not callable(function):
@@ -265,20 +307,24 @@ class HotQueue:
 
         return decorate if function is None else decorate(function)
 
-    def lane(self, delivery: Mode, progress: Progress, prefetch: int = 1) -> Lane:
-        """Return a lane of its own connection for a consumer of this queue alone."""
+    def lane(
+        self, delivery: Mode, progress: Progress, prefetch: int | None = 1, budget_s: float = BUDGET_S
+    ) -> Lane:
+        """Return a lane of its own connection for a consumer of this queue alone.
+
+        At-least-once it claims `prefetch` messages at once, or with None what takes about `budget_s` to run.
+        """
         connection = Connection(self.address, CONSUMER_TIMEOUT_S)
         if delivery == "at-least-once":
-            return AtLeastOnce(self.name, connection, progress, prefetch)
+            return AtLeastOnce(self.name, connection, progress, prefetch, budget_s)
         return AtMostOnce((self.name,), connection, progress)
 
     def assignment(self, handler: Handler[..., Any], args: tuple[Any, ...] = ()) -> Assignment:
         """Return how to run messages of this queue with `handler`; `args` come before the message."""
-        before = (*handler.bound, *args)
         return Assignment(
             self.name,
             handler.__name__,
-            lambda message: handler.function(*before, message),
+            hooks.surrounded(handler.function, (*handler.bound, *args)),
             lambda: self._envelope,
             handler.options.policy,
             handler.options.max_age_s,

@@ -1,6 +1,6 @@
-"""Typed functions for the Lua files about a queue as a whole; those of the claims are in `scripts.py`."""
+"""Typed functions for the Lua files about whole queues and workers; those of claims: `scripts.py`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ Where = Literal["tail", "head", "in", "at"]
 Way = Literal["up", "down"]
 
 FIND_PLACES = 2000
-TEND_FRAMES = 200
+TEND_FRAMES = 100
 RETRY_FRAMES = 100  # each costs a removal from a sorted set and a push, some 50 µs
 HELD_LISTS = 500
 
@@ -23,12 +23,14 @@ _lapsed = Script("lapsed")
 _dead_page = Script("dead_page")
 _dead_find = Script("dead_find")
 _dead_retry = Script("dead_retry")
+_dead_trim = Script("dead_trim")
 _stats = Script("stats")
 _lengths = Script("lengths")
 _peek = Script("peek")
 _held = Script("held")
 _clear = Script("clear")
 _allowed = Script("allowed")
+_publish = Script("publish")
 
 
 def push(connection: Connection, queue: str, most: int, frames: Sequence[bytes]) -> tuple[bool, int]:
@@ -48,8 +50,9 @@ def send(
     unique: str | None = None,
     unique_ms: int = 0,
     most: int | None = None,
+    durable: bool = False,
 ) -> tuple[int, Any]:
-    """Accept one message.
+    """Accept one message; `durable` if the caller waits until it is on disk.
 
     Returns (1, id), (0, id of the first with this unique key), or (-1, how many wait or are delayed) if there
     are `most` already.
@@ -57,7 +60,7 @@ def send(
     names = [keys.key_for_name(queue), keys.delayed(queue), keys.unique(queue, unique or "")]
     taken_ms = "" if unique is None else unique_ms
     room = "" if most is None else most
-    verdict, what = _send(connection, names, frame, message_id, where, at_ms, taken_ms, room)
+    verdict, what = _send(connection, names, frame, message_id, where, at_ms, taken_ms, room, int(durable))
     return int(verdict), what
 
 
@@ -91,29 +94,46 @@ def dead_retry(connection: Connection, queue: str, frames: Sequence[bytes]) -> i
     return int(_dead_retry(connection, names, "", len(frames), sum(map(len, frames)) + 1, *frames))
 
 
-def dead_retry_oldest(connection: Connection, queue: str, until_ms: int) -> int:
+def dead_retry_oldest(connection: Connection, queue: str, until_ms: float, most: int) -> int:
     """Put the oldest of those buried until then back, a bounded number; return how many, 0 when all are."""
     names = [keys.dead(queue), keys.key_for_name(queue)]
-    return int(_dead_retry(connection, names, until_ms, RETRY_FRAMES, RELEASE_BYTES))
+    return int(_dead_retry(connection, names, until_ms, min(most, RETRY_FRAMES), RELEASE_BYTES))
 
 
 def dead_page(
-    connection: Connection, queue: str, way: Way, at: str | int, after: bytes | None
-) -> list[tuple[bytes, int]]:
+    connection: Connection, queue: str, way: Way, at: str | float, after: bytes | None
+) -> list[tuple[bytes, float]]:
     """Return the frames after `after`, which was buried at `at`, and when each of them was buried."""
     limits = (RELEASE_FRAMES, RELEASE_BYTES)
     behind = () if after is None else (after,)
     found = _dead_page(connection, [keys.dead(queue)], way, *limits, at, *behind)
-    return [(raw, int(float(at))) for raw, at in zip(found[::2], found[1::2], strict=True)]
+    return [(raw, float(at)) for raw, at in zip(found[::2], found[1::2], strict=True)]
 
 
-def dead_find(connection: Connection, queue: str, message_id: bytes) -> tuple[bytes, int] | None:
+def dead_find(connection: Connection, queue: str, message_id: bytes) -> tuple[bytes, float] | None:
     """Return a frame by its id and when it was buried, in as many calls as that takes; or None."""
     found: Any = 0
     while isinstance(found, int):
         limits = (FIND_PLACES, RELEASE_BYTES)
         found = _dead_find(connection, [keys.dead(queue)], found, *limits, message_id)
-    return None if found is None else (found[0], int(float(found[1])))
+    return None if found is None else (found[0], float(found[1]))
+
+
+@dataclass(frozen=True, slots=True)
+class Trimmed:
+    """What `dead_trim` did."""
+
+    deleted: int
+    left: int
+    more: bool
+
+
+def dead_trim(connection: Connection, queue: str, most: int | None, max_age_s: float | None) -> Trimmed:
+    """Delete a bounded number of the oldest dead that are more than `most`, or dead for `max_age_s`."""
+    names = [keys.dead(queue), keys.counters(queue)]
+    limits = ("" if most is None else most, "" if max_age_s is None else round(max_age_s * 1000))
+    deleted, left, more = _dead_trim(connection, names, *limits, RETRY_FRAMES, RELEASE_BYTES)
+    return Trimmed(deleted, left, bool(more))
 
 
 def stats(connection: Connection, queue: str) -> list[Any]:
@@ -161,3 +181,10 @@ def allowed(connection: Connection, command: Sequence[str]) -> bool | None:
     """Tell whether the user of the connection may run a command; None where the server cannot say."""
     verdict: int | None = _allowed(connection, [], *command)
     return None if verdict is None else bool(verdict)
+
+
+def publish(connection: Connection, supervisor: str, ttl_ms: int, says: Mapping[str, str]) -> bool:
+    """Have a supervisor known for so long, or with 0 ms no more; return whether somebody watches."""
+    names = [keys.SUPERVISORS, keys.supervisor(supervisor), keys.WATCHED]
+    words = (word for pair in says.items() for word in pair)
+    return bool(_publish(connection, names, supervisor, ttl_ms, *words))

@@ -10,11 +10,11 @@ from typing import Any, Self
 
 from hotqueue import events
 from hotqueue.at_most_once import AtMostOnce
-from hotqueue.connection import Pool
 from hotqueue.delivery import Delivery, Unwatched
 from hotqueue.ending import one_line
 from hotqueue.envelope import Envelope, id_of, noted, trail_of
 from hotqueue.errors import NotSent, OutcomeUnknown
+from hotqueue.pool import Pool
 from hotqueue.waiting import Waiter
 from hotqueue.wakeup import Wakeup, listening
 

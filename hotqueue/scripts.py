@@ -1,13 +1,14 @@
 """One typed function for each Lua file in `lua/`, whose header says what it does, takes and returns."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any, Literal
 
 from hotqueue import keys
 from hotqueue.connection import Connection
 from hotqueue.errors import OutcomeUnknown, Refused
+from hotqueue.frame import id_text, peek_id
 
 NO_CLAIM = -1  # the claim of whoever knows none: matches nothing in Redis
 RELEASE_FRAMES = 500
@@ -58,7 +59,7 @@ _bury_popped = Script("bury_popped")
 _give_back = Script("give_back")
 _renew = Script("renew")
 _retire = Script("retire")
-_due_sweeps = Script("due_sweeps")
+_hand_back = Script("hand_back")
 
 
 def register(connection: Connection, queue: str, incarnation: str, lease_ms: int, owner: str) -> None:
@@ -131,12 +132,22 @@ def renew(connection: Connection, queue: str, lease_ms: int, incarnations: list[
     return [name.decode() for name in gone]
 
 
+def hand_back(connection: Connection, queue: str, incarnation: str, claim: int, *, keep: int) -> int:
+    """Release what a claim holds behind its first `keep` frames; return how many that were.
+
+    To be called once its consumer cannot start those any more. To do it again does no harm.
+    """
+    names = [keys.key_for_name(queue), keys.inflight(queue, incarnation), keys.claims(queue)]
+    return int(_hand_back(connection, names, incarnation, claim, keep))
+
+
 @dataclass(frozen=True, slots=True)
 class Retired:
-    """What `retire` did."""
+    """What `retire` did; `ids` are those of 20 of the released at most, as far as they have one."""
 
     believed: bool
     released: int
+    ids: tuple[str, ...] = field(default=(), compare=False)
 
 
 def retire(
@@ -160,14 +171,12 @@ def retire(
         keys.claims(queue), keys.owners(queue), keys.retired(queue), keys.dead(queue), keys.counters(queue),
     ]  # fmt: skip
     limits = ("" if sweep_ms is None else sweep_ms, RELEASE_FRAMES, RELEASE_BYTES)
-    believed, released, left = _retire(connection, names, incarnation, claim, done, fate, frame, *limits)
+    believed, released, left, heads = _retire(
+        connection, names, incarnation, claim, done, fate, frame, *limits, 0
+    )
+    rest = (NO_CLAIM, 0, "release", b"", *limits, 1)
     while left:
-        _, more, left = _retire(connection, names, incarnation, NO_CLAIM, 0, "release", b"", *limits)
+        _, more, left, heads = _retire(connection, names, incarnation, *rest)
         released += more
-    return Retired(bool(believed), released)
-
-
-def sweep(connection: Connection, queue: str) -> int:
-    """Look once more at the lists of retired incarnations that are due; return how many frames went back."""
-    due = _due_sweeps(connection, [keys.retired(queue)])
-    return sum(retire(connection, queue, name.decode(), NO_CLAIM).released for name in due)
+    ids = tuple(id_text(peek_id(head)) for head in reversed(heads) if any(peek_id(head)))
+    return Retired(bool(believed), released, ids)

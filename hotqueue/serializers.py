@@ -22,6 +22,7 @@ PICKLE_PROTOCOL = 5
 
 _NAMES = {PICKLE: "pickle", JSON: "json", TEXT: "text", MSGPACK: "msgpack", OTHER: "a custom serializer"}
 _LONGEST_CAUSE = 200  # characters
+_JSON_BEGINS = (b"{", b"[", b'"')  # as no pickle does
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,8 @@ def _codec(
     def checked_dumps(message: object) -> bytes:
         try:
             body = dumps(message)
+            if type(body) is bytes:
+                return body
             if isinstance(body, str):
                 body = body.encode()
         except Exception as error:
@@ -99,6 +102,8 @@ def _codec(
             return loads(body)
         except Exception as error:
             msg = f"cannot read {len(body)} bytes as {name}: {_cause(error)}"
+            if name == "pickle" and body.startswith(_JSON_BEGINS):
+                msg += " (it may be JSON: give both sides the same serializer)"
             raise BadMessage(msg) from error
 
     return Codec(code, name, framed, checked_dumps, checked_loads)

@@ -15,7 +15,8 @@ class Stats:
 
     `oldest_s` is the age of the next message, None where none waits or it has no id. `consumers` are those of
     at-least-once, `done` counts what they have acknowledged since the queue exists: the difference of two
-    looks is a rate. `paused_s` is how long a pause lasts still, infinite for one without end, None for none.
+    looks is a rate. `trimmed` counts the dead that a limit has deleted in that time. `paused_s` is how long a
+    pause lasts still, infinite for one without end, None for none.
     While work goes on, a message on its way may be counted twice or not at all.
     """
 
@@ -25,6 +26,7 @@ class Stats:
     delayed: int
     dead: int
     done: int
+    trimmed: int
     consumers: int
     oldest_s: float | None
     paused_s: float | None
@@ -38,7 +40,7 @@ class Stats:
 
 def look(connection: Connection, queue: str) -> Stats:
     """Count. Raises NotSent, Refused or OutcomeUnknown."""
-    waiting, delayed, dead, done, pause_ms, head, now_ms, consumers, retired = queue_scripts.stats(
+    waiting, delayed, dead, done, pause_ms, head, now_ms, consumers, retired, trimmed = queue_scripts.stats(
         connection, queue
     )
     lists = [keys.inflight(queue, name.decode()) for name in (*consumers, *retired)]
@@ -54,6 +56,7 @@ def look(connection: Connection, queue: str) -> Stats:
         delayed=delayed,
         dead=dead,
         done=done,
+        trimmed=trimmed,
         consumers=len(consumers),
         oldest_s=max(0.0, (now_ms - enqueued_ms(message_id)) / 1000) if any(message_id) else None,
         paused_s=_pause_s(pause_ms),

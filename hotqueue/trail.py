@@ -9,6 +9,7 @@ from typing import TypeAlias
 from hotqueue.frame import MAX_TRAIL
 
 MAX_CRASHES = 32
+OVERRAN = "overran"
 Scalar: TypeAlias = str | int | float | bool | None
 
 _MAX_COUNT = 1_000_000
@@ -22,13 +23,17 @@ class Trail:
     """How often a message was begun and why it ended.
 
     `failures` counts handlers that raised, `crashes` has the time of each death while it ran (ms, newest
-    last), `interruptions` counts stops that it was not to blame for, `reason` says why it is dead.
+    last), `interruptions` counts stops that it was not to blame for, `reason` says why it is dead, `revived`
+    when it came back from the dead list (ms), 0 if it never did. A `suspect` ran when its child crashed, and
+    has come to no end since: it runs alone in its child until it does.
     """
 
     failures: int = 0
     crashes: tuple[int, ...] = ()
     interruptions: int = 0
     reason: Mapping[str, Scalar] = field(default_factory=dict)
+    revived: int = 0
+    suspect: bool = False
 
     @property
     def attempt(self) -> int:
@@ -36,16 +41,30 @@ class Trail:
         return 1 + self.failures + len(self.crashes) + self.interruptions
 
     def failed(self) -> "Trail":
-        """Return a trail with one failure more."""
-        return replace(self, failures=self.failures + 1)
+        """Return a trail with one failure more, which is an end."""
+        return replace(self, failures=self.failures + 1, suspect=False)
 
     def crashed(self, at_ms: int) -> "Trail":
         """Return a trail with one crash more; the newest 32 are kept."""
-        return replace(self, crashes=(*self.crashes, at_ms)[-MAX_CRASHES:])
+        return replace(self, crashes=(*self.crashes, at_ms)[-MAX_CRASHES:], suspect=True)
 
     def interrupted(self) -> "Trail":
         """Return a trail with one interruption more."""
         return replace(self, interruptions=self.interruptions + 1)
+
+    def suspected(self) -> "Trail":
+        """Return a trail of one of several that ran when their child crashed, by whose fault nobody knows."""
+        return replace(self, interruptions=self.interruptions + 1, suspect=True)
+
+    def overran(self, limit_s: float) -> "Trail":
+        """Return a trail of a run that was killed at its time limit, and is not settled yet."""
+        return self.with_reason(kind=OVERRAN, limit_s=limit_s)
+
+    @property
+    def overran_s(self) -> float | None:
+        """The time limit at which the last run was killed, if that is not settled yet."""
+        limit_s = self.reason.get("limit_s") if self.reason.get("kind") == OVERRAN else None
+        return float(limit_s) if isinstance(limit_s, int | float) else None
 
     def with_reason(self, **fields: Scalar) -> "Trail":
         """Return a trail whose reason is `fields`, in place of the old one."""
@@ -60,6 +79,10 @@ class Trail:
             noted["crashes"] = self.crashes[-MAX_CRASHES:]
         if self.interruptions:
             noted["interruptions"] = min(self.interruptions, _MAX_COUNT)
+        if self.revived:
+            noted["revived"] = self.revived
+        if self.suspect:
+            noted["suspect"] = True
         if self.reason:
             for limit in _TEXT_LIMITS:
                 reason = {key: _shorten(value, limit) for key, value in _scalars(self.reason).items()}
@@ -83,6 +106,8 @@ class Trail:
             crashes=_times(noted.get("crashes")),
             interruptions=_count(noted.get("interruptions")),
             reason=_scalars(noted.get("reason")),
+            revived=next(iter(_times([noted.get("revived")])), 0),
+            suspect=noted.get("suspect") is True,
         )
 
 

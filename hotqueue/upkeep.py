@@ -32,11 +32,14 @@ class Upkeep:
         self._times_connected = 0  # when that was seen
         self.is_paused = False
 
-    def renew(self, incarnations: Sequence[str]) -> None:
-        """Renew these leases."""
+    def renew(self, incarnations: Sequence[str]) -> list[str]:
+        """Renew these leases, and have the queue known to who looks at all; return those that are gone."""
         self._connection.open()
-        if incarnations:
-            scripts.renew(self._connection, self._queue, LEASE_MS, list(incarnations))
+        with contextlib.suppress(Refused):  # a full server must still be drained
+            self._connection.call("SADD", keys.QUEUES, self._queue)
+        if not incarnations:
+            return []
+        return scripts.renew(self._connection, self._queue, LEASE_MS, list(incarnations))
 
     def take_over(self) -> None:
         """Release what consumers held whose lease has truly lapsed.

@@ -21,10 +21,13 @@ class Wakeup:
     def __init__(self) -> None:
         """Open the pipe; both ends are closed on exec and never block."""
         self.is_set = False
+        # While it is set a second Ctrl-C raises `Forced`: a handler runs, which may take for ever. All else
+        # ends by itself, and an exception in the middle of it could tear a message off between two places.
         self.is_interruptible = False
         self._read, self._write = os.pipe()
         os.set_blocking(self._read, False)
         os.set_blocking(self._write, False)
+        self._pipe = os.fstat(self._read)
 
     def set(self) -> None:
         """Raise the flag and wake whoever polls."""
@@ -36,19 +39,6 @@ class Wakeup:
         with contextlib.suppress(OSError):  # a full pipe wakes just as well
             os.write(self._write, b"\0")
 
-    @contextlib.contextmanager
-    def interruptible(self) -> Iterator[None]:
-        """Let a second Ctrl-C raise `Forced` in the block: it runs a handler, which may take for ever.
-
-        Everything else comes to an end by itself, and an exception in the middle of it could tear a message
-        off between two places.
-        """
-        self.is_interruptible = True
-        try:
-            yield
-        finally:
-            self.is_interruptible = False
-
     def fileno(self) -> int:
         """Return the end to poll for reading."""
         return self._read
@@ -58,6 +48,15 @@ class Wakeup:
         with contextlib.suppress(BlockingIOError):
             while os.read(self._read, 4096):
                 pass
+
+    def check(self) -> None:
+        """Raise OSError if somebody has closed the pipe who does not own it.
+
+        A new connection would get its number, and whoever drains it that one's replies.
+        """
+        if not os.path.samestat(os.fstat(self._read), self._pipe):
+            msg = "a handler has closed descriptors that are not its own"
+            raise OSError(msg)
 
     def close(self) -> None:
         """Close the pipe. A `set` that comes later writes into nothing, not into who has its number then."""

@@ -6,6 +6,7 @@ if redis.call('HGET', KEYS[2], ARGV[1]) ~= ARGV[2] then return false end
 redis.call('LTRIM', KEYS[1], ARGV[3] + 1, -1)
 if ARGV[3] ~= '0' then redis.call('HINCRBY', KEYS[4], 'done', ARGV[3]) end
 local now = redis.call('TIME')
-redis.call('ZADD', KEYS[3], now[1] * 1000 + math.floor(now[2] / 1000), ARGV[4])
+-- With its microseconds: in the order of their burial.
+redis.call('ZADD', KEYS[3], now[1] * 1000 + now[2] / 1000, ARGV[4])
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[2] + 1)
 return ARGV[2] + 1

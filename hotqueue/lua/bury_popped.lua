@@ -4,4 +4,5 @@
 -- returns 1
 redis.call('ZREM', KEYS[1], ARGV[1])
 local now = redis.call('TIME')
-return redis.call('ZADD', KEYS[1], now[1] * 1000 + math.floor(now[2] / 1000), ARGV[1])
+-- With its microseconds: in the order of their burial.
+return redis.call('ZADD', KEYS[1], now[1] * 1000 + now[2] / 1000, ARGV[1])

@@ -1,15 +1,19 @@
--- Put frames of the dead list back at the tail of the queue, without their trail; a body that came bare goes back bare.
+-- Put frames of the dead list back at the tail of the queue; of their trail stays only when that was, so that they do
+-- not expire at once. A body that came bare goes back bare.
 -- KEYS[1] dead  KEYS[2] waiting
 -- ARGV[1] the oldest ones buried until then, ms, or '' for those given  ARGV[2] frames and ARGV[3] bytes to move at most
 -- ARGV[4…] frames
 -- returns how many were there and were moved
+local now = redis.call('TIME')
+local trail = string.format('{"revived":%.0f}', now[1] * 1000 + math.floor(now[2] / 1000))
+
 local function revived(frame)
   local flags = string.byte(frame, 6)
   if string.sub(frame, 1, 4) ~= '\193HQ\1' or #frame < 28 or flags > 2 then return frame end
   local headers, body = struct.unpack('>H', frame, 7), struct.unpack('>I4', frame, 25)
   local last = 28 + headers + body
   if flags == 2 then return string.sub(frame, 29 + headers, last) end
-  return string.sub(frame, 1, last + (flags == 1 and 36 or 0))
+  return string.sub(frame, 1, last + (flags == 1 and 36 or 0)) .. trail
 end
 
 -- LTRIM first, though it trims nothing: at maxmemory a plain RPUSH is refused.
