@@ -1,21 +1,24 @@
-"""The user's application: imported once, and what of it the worker shall run."""
+"""The user's application: imported and started once, and what of it the worker shall run."""
 
 import importlib
 import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from hotqueue import hooks
 from hotqueue.ending import one_line
 from hotqueue.errors import ConfigurationError
 from hotqueue.handler import Handler, importing, registered
 from hotqueue.queue import HotQueue
-from hotqueue.worker.settings import QueueChoice
+from hotqueue.worker.settings import QueueChoice, Settings
 
 AnyHandler = Handler[..., Any]
 
+_MISSING = object()
 _PACKAGE = str(Path(__file__).parents[1])
 
 
@@ -24,18 +27,62 @@ def load(targets: Iterable[str], choice: QueueChoice) -> list[AnyHandler]:
 
     Raises ConfigurationError of one line for whatever is wrong.
     """
-    here = str(Path.cwd())
+    here = _here()
     if here not in sys.path:
         sys.path.insert(0, here)
     if os.environ.get("DJANGO_SETTINGS_MODULE"):
-        _imported("django", lambda: importlib.import_module("django").setup())
+        what = f"Django with {os.environ['DJANGO_SETTINGS_MODULE']}"
+        _imported(what, lambda: importlib.import_module("django").setup())
     found: list[AnyHandler] = []
     for target in targets:
         name, colon, attribute = target.partition(":")
         _check_module_name(name)
+        if colon and not attribute:
+            msg = f"{target!r} ends in a colon: write {name}:HANDLER for one handler, {name} for all"
+            raise ConfigurationError(msg)
         module = _imported(name, lambda name=name: importlib.import_module(name))  # type: ignore[misc]
         found.extend(_handlers_of(_attribute(module, attribute, target), target) if colon else registered())
     return _chosen(_one_per_queue(dict.fromkeys(found), targets), choice)
+
+
+def start() -> None:
+    """Call the application's hooks for that. Raises ConfigurationError of one line."""
+    try:
+        hooks.run(hooks.START)
+    except BaseException as error:  # user code, as an import is
+        msg = f"an on_start hook failed: {_with_place(error)}"
+        raise ConfigurationError(msg) from error
+
+
+def describe(handler: AnyHandler, settings: Settings) -> dict[str, object]:
+    """Return what the supervisor must know of it. Raises ConfigurationError for limits that cannot be."""
+    hard = _first(handler.options.time_limit_s, settings.time_limit)
+    soft = _first(handler.options.soft_time_limit_s, settings.soft_time_limit)
+    if hard and soft and soft >= hard:
+        msg = f"{handler.where}: a soft time limit of {soft:g} s is not below the time limit of {hard:g} s"
+        raise ConfigurationError(msg)
+    return {
+        "queue": handler.queue.name,
+        "handler": handler.__name__,
+        "where": handler.where,
+        "delivery": handler.options.delivery,
+        "address": handler.queue.address.portable(),
+        "time_limit": hard,
+        "soft_time_limit": soft,
+        "prefetch": handler.options.prefetch or settings.prefetch,
+    }
+
+
+def _first(own: float | None, general: float | None) -> float | None:
+    return general if own is None else own
+
+
+def _here() -> str:
+    try:
+        return str(Path.cwd())
+    except FileNotFoundError as error:
+        msg = "the folder in which the worker was started is gone: start it again"
+        raise ConfigurationError(msg) from error
 
 
 def _check_module_name(name: str) -> None:
@@ -64,24 +111,30 @@ def _imported(name: str, act: Callable[[], Any]) -> Any:
 
 def _import_failed(name: str, error: BaseException) -> str:
     if isinstance(error, SyntaxError):
-        return f"cannot import {name}: {type(error).__name__}: {error.msg} ({error.filename}:{error.lineno})"
+        at = f" ({error.filename}:{error.lineno})" if error.filename else ""  # a null byte has no place
+        return f"cannot import {name}: {type(error).__name__}: {error.msg}{at}"
+    return f"cannot import {name}: {_with_place(error)}"
+
+
+def _with_place(error: BaseException) -> str:
+    """Return one line that ends in the last line of the user's code; `<string>` is a dataclass of ours."""
     frames = [
         f"{frame.filename}:{frame.lineno}"
         for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith(("<frozen importlib", importlib.__file__, _PACKAGE))
+        if not frame.filename.startswith(("<frozen importlib", "<string>", importlib.__file__, _PACKAGE))
     ]
     said = one_line(error)
     where = f" ({frames[-1]})" if frames and frames[-1] not in said else ""
-    return f"cannot import {name}: {said}{where}"
+    return f"{said}{where}"
 
 
 def _attribute(module: object, path: str, target: str) -> object:
     found: object = module
     for part in path.split("."):
-        if not hasattr(found, part):
-            msg = f"{target}: {getattr(found, '__name__', type(found).__name__)} has no attribute {part!r}"
+        owner, found = found, _imported(target, partial(getattr, found, part, _MISSING))
+        if found is _MISSING:
+            msg = f"{target}: {getattr(owner, '__name__', type(owner).__name__)} has no attribute {part!r}"
             raise ConfigurationError(msg)
-        found = getattr(found, part)
     return found
 
 

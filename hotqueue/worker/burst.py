@@ -33,7 +33,6 @@ class Burst:
             return True
         if self.is_leaving:
             self.is_leaving = False
-            self._crew.call_back()
         elif empty and self._crew.is_idle:
             self.is_leaving = True
             self._crew.terminate()

@@ -4,14 +4,17 @@ from hotqueue import identity
 from hotqueue.connection import Connection
 from hotqueue.upkeep import RENEW_EVERY_S, Upkeep
 from hotqueue.worker.scoreboard import Scoreboard
+from hotqueue.worker.settings import Settings
+from hotqueue.worker.undertaker import Undertaker
 
 
 class Care:
     """The chores of one queue. They return in how many seconds to come again, and raise what Redis does."""
 
-    def __init__(self, queue: str, connection: Connection, board: Scoreboard) -> None:
+    def __init__(self, queue: str, connection: Connection, board: Scoreboard, settings: Settings) -> None:
         """Nothing is sent yet."""
         self._upkeep = Upkeep(queue, connection)
+        self.undertaker = Undertaker(queue, connection, settings.max_dead, settings.max_dead_age)
         self._board = board
         self._index = board.queues.index(queue)
 
@@ -23,7 +26,9 @@ class Care:
 
     def renew(self) -> float:
         """Renew the leases of the children, and take over those of others that have lapsed."""
-        self._upkeep.renew([identity.text(each) for each in self._board.incarnations(self._index)])
+        names = {identity.text(each): each for each in self._board.incarnations(self._index)}
+        gone = self._upkeep.renew(list(names))
+        self._board.lost(self._index, [names[name] for name in gone])
         self._board.renewed(self._index)
         self._upkeep.take_over()
         return RENEW_EVERY_S
@@ -32,6 +37,6 @@ class Care:
         """Move due messages, sweep, and have the children see whether the queue is paused."""
         again_s = self._upkeep.tend()
         self._board.pause(self._index, paused=self._upkeep.is_paused)
-        if self._upkeep.is_paused:
+        if self._upkeep.is_paused or self._board.is_quiet:
             self._upkeep.end_waits(self._board.clients(self._index))
         return again_s

@@ -1,4 +1,4 @@
-"""A child: one consumer loop in a process of its own. One call, from the fork to `os._exit`."""
+"""A child: one consumer loop, or several, in a process of its own. One call, from the fork to `os._exit`."""
 
 import logging
 import os
@@ -6,32 +6,40 @@ import signal
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from hotqueue import events
-from hotqueue.at_most_once import AtMostOnce
-from hotqueue.connection import CONSUMER_TIMEOUT_S, Connection
+from hotqueue import events, hooks
 from hotqueue.consumer import Consumer
-from hotqueue.delivery import Delivery, Lane, Progress
+from hotqueue.errors import SoftTimeLimit
 from hotqueue.execution import Executor
 from hotqueue.handler import Handler
-from hotqueue.rota import Rota
 from hotqueue.wakeup import Wakeup
 from hotqueue.worker import logs, output, processes, signals
-from hotqueue.worker.scoreboard import Slot
+from hotqueue.worker.seat import Seat, Slot
+from hotqueue.worker.seats import Seats
 from hotqueue.worker.settings import Settings
+from hotqueue.worker.shown import Shown
+from hotqueue.worker.tally import SlotTally, Tally
 from hotqueue.worker.title import ChildTitle
+from hotqueue.worker.work import Work
 
 CRASHED = 1
 
 
-def main(
-    slot: Slot, ticket: int, parent: int, handlers: Sequence[Handler[..., Any]], settings: Settings
+def main(  # noqa: PLR0913 - all that a child is given
+    slot: Slot,
+    ticket: int,
+    parent: int,
+    handlers: Sequence[Handler[..., Any]],
+    settings: Settings,
+    *,
+    tally: Tally,
 ) -> NoReturn:
     """Consume until told to stop; never return into the template's stack."""
     code = CRASHED
     try:
         logs.bind(child=slot.number)
         if slot.take(ticket):
-            code = _run(slot, parent, handlers, settings)
+            counts = SlotTally(tally, slot.number, in_full=settings.metrics is not None)
+            code = _run(slot, Work(handlers, settings, parent, counts.count))
     except BaseException as error:  # noqa: BLE001 - the edge of the process
         events.emit(logging.CRITICAL, events.CHILD_FAILED, error=error, child=slot.number)
     finally:
@@ -39,85 +47,41 @@ def main(
         os._exit(code)
 
 
-def _run(slot: Slot, parent: int, handlers: Sequence[Handler[..., Any]], settings: Settings) -> int:
+def _run(slot: Slot, work: Work) -> int:
     wakeup = Wakeup()
     signals.for_child(wakeup)
-    if not processes.die_with(parent, signal.SIGTERM):
+    if not processes.die_with(work.watched_by, signal.SIGTERM):
         return CRASHED
-    shown = Shown(slot, ChildTitle(slot.number), wakeup, parent)
-    shown.idle()
+    title = ChildTitle(slot.number)
+    hooks.run(hooks.CHILD_START)
+    title.idle()
+    slot.ready()
     events.emit(logging.DEBUG, events.CHILD_READY)
-    executor = Executor([handler.queue.assignment(handler) for handler in handlers])
-    rota = Rota(
-        [handler.queue.name for handler in handlers],
-        strict=settings.queues.strict,
-        weights=settings.queues.weights,
-    )
     own = os.getpid()
     try:
-        Consumer(_lanes(handlers, shown, settings.prefetch), executor, rota, wakeup, shown).run()
+        if len(slot.seats) == 1:
+            _consume(slot.seats[0], title, wakeup, work)
+        else:
+            Seats(slot, title, wakeup, work).run()
     finally:
         if os.getpid() == own:
-            shown.stopping()
+            slot.stopping()
+            title.stopping()
+            hooks.run_last(hooks.CHILD_STOP)
         else:  # a handler forked and came back twice: the slot is not the copy's
             output.flush()
             os._exit(0)
     return 0
 
 
-def _lanes(handlers: Sequence[Handler[..., Any]], progress: Progress, prefetch: int) -> list[Lane]:
-    """One lane for each at-least-once queue; one for all at-most-once queues of a server, by one BLPOP."""
-    lanes: list[Lane] = []
-    popped: list[tuple[Any, list[str]]] = []
-    for handler in handlers:
-        if handler.options.delivery == "at-least-once":
-            lanes.append(handler.queue.lane("at-least-once", progress, prefetch))
-            continue
-        address = handler.queue.address
-        names = next((names for known, names in popped if known == address), None)
-        if names is None:
-            popped.append((address, names := []))
-        names.append(handler.queue.name)
-    lanes.extend(
-        AtMostOnce(names, Connection(address, CONSUMER_TIMEOUT_S), progress) for address, names in popped
-    )
-    return lanes
+def _consume(seat: Seat, title: ChildTitle, wakeup: Wakeup, work: Work) -> None:
+    """Consume in the only seat, in this thread."""
+    executor = Executor(work.assignments(), work.count)
 
+    def interrupt() -> None:
+        if seat.is_warned():
+            executor.interrupt(SoftTimeLimit())
 
-class Shown:
-    """A consumer's progress on the scoreboard, and in the process title what a person wants to see of it."""
-
-    def __init__(self, slot: Slot, title: ChildTitle, wakeup: Wakeup, watched_by: int) -> None:
-        """The hot methods are the slot's own."""
-        self.watched_by: int | None = watched_by
-        self._slot = slot
-        self._title = title
-        self._wakeup = wakeup
-        self._pipe = os.fstat(wakeup.fileno())
-        self.registered = slot.registered
-        self.claimed = slot.claimed
-        self.started = slot.started
-        self.finished = slot.finished
-        self.is_paused = slot.is_paused
-        self.is_fresh = slot.is_fresh
-
-    def idle(self) -> None:
-        """Show that nothing runs. Raises OSError if a handler has closed what is ours, to end this child.
-
-        A new connection would get the number of the wake-up pipe, and whoever empties that its replies.
-        """
-        if not os.path.samestat(os.fstat(self._wakeup.fileno()), self._pipe):
-            msg = "a handler has closed descriptors that are not its own"
-            raise OSError(msg)
-        self._slot.idle()
-        self._title.idle()
-
-    def running(self, delivery: Delivery, handler: str) -> None:
-        """Show what runs."""
-        self._slot.running(delivery, handler)
-        self._title.running(delivery, handler)
-
-    def stopping(self) -> None:
-        """Show that this child was told to stop, and has."""
-        self._slot.stopping()
-        self._title.stopping()
+    signals.on_soft_limit(interrupt)
+    shown = Shown(seat, title, wakeup, work.watched_by)
+    Consumer(work.lanes(shown), executor, work.rota(), wakeup, shown).run()

@@ -10,17 +10,20 @@ from typing import Any, NoReturn
 
 import click
 
-from hotqueue import __version__, embedded, events
+from hotqueue import __version__, embedded, events, stdout
 from hotqueue.address import DEFAULT_URL, Address
 from hotqueue.errors import ConfigurationError, HotQueueError
-from hotqueue.worker import logs, options, processes, signals
+from hotqueue.worker import logs, options, pid_file, processes, signals
 from hotqueue.worker.recovery import Served
 from hotqueue.worker.settings import Settings, from_pyproject
-from hotqueue.worker.supervisor import ExitCode, Supervisor
+from hotqueue.worker.stopping import ExitCode
+from hotqueue.worker.supervisor import Supervisor
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
 FORMATS = ("auto", "json", "console")
 SERVER_GRACE_S = 5.0
+MOST_SEATS = 100  # of a child: each has a thread, and connections of its own
+MOST_S = 1e11  # beyond it there were no milliseconds in a sorted set
 
 
 @click.command(
@@ -55,8 +58,8 @@ SERVER_GRACE_S = 5.0
 @click.option(
     "-t",
     "--shutdown-timeout",
-    type=click.FloatRange(min=0),
-    callback=options.seconds,
+    type=options.Seconds(min=0),
+    callback=options.number,
     metavar="SECONDS",
     default=25.0,
     show_default=True,
@@ -64,8 +67,8 @@ SERVER_GRACE_S = 5.0
 )
 @click.option(
     "--connect-timeout",
-    type=click.FloatRange(min=0),
-    callback=options.seconds,
+    type=options.Seconds(min=0),
+    callback=options.number,
     metavar="SECONDS",
     default=30.0,
     show_default=True,
@@ -80,12 +83,78 @@ SERVER_GRACE_S = 5.0
     help="Bury a message that crashed its child this often within 72 hours.",
 )
 @click.option(
+    "--max-dead",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Dead messages of a queue to keep; the oldest are deleted.  [default: all]",
+)
+@click.option(
+    "--max-dead-age",
+    type=options.Seconds(min=0, max=MOST_S),
+    callback=options.number,
+    metavar="SECONDS",
+    help="Delete messages that have been dead for longer.  [default: never]",
+)
+@click.option(
+    "--time-limit",
+    type=options.Seconds(min=0, min_open=True),
+    callback=options.number,
+    metavar="SECONDS",
+    help="Kill the child of a message that runs longer; it has failed.  [default: none]",
+)
+@click.option(
+    "--soft-time-limit",
+    type=options.Seconds(min=0, min_open=True),
+    callback=options.number,
+    metavar="SECONDS",
+    help="Raise SoftTimeLimit in a handler that runs longer.  [default: none]",
+)
+@click.option(
+    "--max-messages",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Replace a child that has run about so many messages.  [default: no limit]",
+)
+@click.option(
+    "--max-memory",
+    type=click.FloatRange(min=1),
+    callback=options.number,
+    metavar="MIB",
+    help="Replace a child that holds more memory, when its message is done.  [default: no limit]",
+)
+@click.option(
     "--prefetch",
-    type=click.IntRange(min=1, max=256),
+    type=click.UNPROCESSED,
+    callback=options.prefetch,
+    metavar="N|auto",
+    help="Messages that a child claims at once, at most 256; auto follows the handler, see --prefetch-ms."
+    "  [default: auto]",
+)
+@click.option(
+    "--prefetch-ms",
+    type=click.FloatRange(min=0, max=1000),
+    callback=options.number,
+    metavar="MS",
+    default=10.0,
+    show_default=True,
+    help="How long what a child claims at once should take to run, by the handler's last messages.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(1, MOST_SEATS),
     default=1,
     show_default=True,
     metavar="N",
-    help="Messages that a child claims at once.",
+    help="Messages that a child runs at once, each in a thread; for handlers that wait."
+    f" At most {MOST_SEATS}.",
+)
+@click.option(
+    "--tasks",
+    type=click.IntRange(1, MOST_SEATS),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help=f"The same for async handlers, on one event loop of the child. At most {MOST_SEATS}.",
 )
 @click.option("-b", "--burst", is_flag=True, help="End when nothing is waiting or in flight here.")
 @click.option(
@@ -97,7 +166,9 @@ SERVER_GRACE_S = 5.0
     metavar="[DIR]",
     help="Start a private server if nothing answers at the URL (loopback only), with its data in DIR.",
 )
+@options.of_itself
 @click.option("--check", is_flag=True, help="Import, list queues and handlers, connect, and exit.")
+@click.option("--reload", is_flag=True, help="Reload when a Python file below this folder changes.")
 @click.option(
     "-l", "--log-level", type=click.Choice(LEVELS, case_sensitive=False), default="info", show_default=True
 )
@@ -119,7 +190,7 @@ def command(
     concurrency: tuple[int, str],
     embedded: str | None,
     **others: Any,
-) -> int:
+) -> tuple[Settings, str | None]:
     """Run the handlers of MODULE in child processes until told to stop.
 
     ATTRIBUTE is a handler, a HotQueue, a list of them, or object.method; without it everything that
@@ -128,6 +199,10 @@ def command(
     \b
     TERM, INT   stop: running messages finish within the shutdown timeout
     QUIT        stop at once; what runs is handed back
+    HUP         reload: new code, no gap; on a terminal it stops
+    TTIN, TTOU  one child more, one fewer
+    TSTP, CONT  begin nothing new; go on
+    USR1        log the Python stack of every child
     """  # noqa: D301 - click wants the very character
     if not targets:
         hint = (
@@ -135,38 +210,58 @@ def command(
         )
         msg = f"name a module, as in: hotqueue-worker myapp.tasks{hint}"
         raise click.UsageError(msg)
+    if others["threads"] > 1 and others["tasks"] > 1:
+        msg = "--threads and --tasks exclude each other: with --tasks, plain functions run in threads too"
+        raise click.UsageError(msg)
     number, why = concurrency
-    settings = Settings(targets=targets, concurrency=number, concurrency_why=why, **others)
-    logs.configure(settings.log_level, settings.log_format)
-    try:
-        Address.from_url(_url(settings))
-    except ConfigurationError as error:
-        return _complain(str(error), ExitCode.REDIS)
-    return _run(settings, embedded)
+    return Settings(targets=targets, concurrency=number, concurrency_why=why, **others), embedded
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command; a mistake of the user's is one line and an exit code, never a traceback."""
     processes.open_standard_descriptors()
+    stdout.ensure()
     gc.freeze()  # what was imported: to collect it takes most of the time of an exit
     try:
-        code = command.main(
-            args=list(sys.argv[1:] if arguments is None else arguments),
+        code = _obey(list(sys.argv[1:] if arguments is None else arguments))
+    except click.ClickException as error:
+        code = _complain(error.format_message(), ExitCode.USAGE)
+    except pid_file.PidFileInUse as error:
+        code = _complain(str(error), ExitCode.PID_FILE)
+    except HotQueueError as error:
+        code = _complain(str(error), ExitCode.USAGE)
+    except (click.Abort, KeyboardInterrupt):  # told to stop before anything had begun
+        code = ExitCode.CLEAN
+    sys.exit(int(code))
+
+
+def _obey(arguments: list[str]) -> ExitCode:
+    try:
+        asked = command.main(
+            args=arguments,
             prog_name="hotqueue-worker",
             standalone_mode=False,
             default_map=from_pyproject(Path("pyproject.toml"), _names()),
         )
-    except click.ClickException as error:
-        code = _complain(error.format_message(), ExitCode.USAGE)
-    except HotQueueError as error:
-        code = _complain(str(error), ExitCode.USAGE)
-    except click.Abort:  # told to stop before anything had begun
-        code = ExitCode.CLEAN
-    sys.exit(int(code or 0))
+        sys.stdout.flush()
+    except OSError as error:
+        return _unwritten(error)
+    return _run(*asked) if isinstance(asked, tuple) else ExitCode.CLEAN  # --help and --version
 
 
 def _run(settings: Settings, directory: str | None) -> ExitCode:
-    supervisor = Supervisor(settings, _list)
+    logs.configure(settings.log_level, settings.log_format)
+    try:
+        Address.from_url(_url(settings))
+    except ConfigurationError as error:
+        return _complain(str(error), ExitCode.REDIS)
+    with pid_file.held(None if settings.check else settings.pid):
+        return _supervise(settings, directory)
+
+
+def _supervise(settings: Settings, directory: str | None) -> ExitCode:
+    checked: list[Served] = []
+    supervisor = Supervisor(settings, checked.extend)
     server = None
     if directory is not None:
         with signals.raised():
@@ -180,7 +275,12 @@ def _run(settings: Settings, directory: str | None) -> ExitCode:
             server.stop(SERVER_GRACE_S)
             events.emit(logging.INFO, events.SERVER_STOPPED, port=server.port)
     signals.ignore()
-    return code if supervisor.problem is None else _complain(supervisor.problem, code)
+    try:
+        _list(checked)
+        sys.stdout.flush()
+    except OSError as error:
+        return _unwritten(error)
+    return code if supervisor.stopping.problem is None else _complain(supervisor.stopping.problem, code)
 
 
 def _url(settings: Settings) -> str:
@@ -196,6 +296,11 @@ def _names() -> set[str]:
 def _list(served: Sequence[Served]) -> None:
     for each in served:
         click.echo(f"{each.queue}  {each.handler}  {each.delivery}  {each.address}  {each.where}")
+
+
+def _unwritten(error: OSError) -> ExitCode:
+    said = stdout.given_up(error)
+    return _complain(said, ExitCode.UNCLEAN) if said else ExitCode.UNCLEAN
 
 
 def _complain(problem: str, code: ExitCode) -> ExitCode:

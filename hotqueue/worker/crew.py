@@ -3,145 +3,237 @@
 import logging
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
 
 from hotqueue import events
-from hotqueue.worker import policy, processes, scoreboard
-from hotqueue.worker.policy import Death
-from hotqueue.worker.recovery import Left, Served
-from hotqueue.worker.scoreboard import Reading, Scoreboard
+from hotqueue.worker import layout, limits, policy, roll
+from hotqueue.worker.book import Book
+from hotqueue.worker.children import Child, Coroner
+from hotqueue.worker.generation import Generation
+from hotqueue.worker.inspector import Inspector
+from hotqueue.worker.processes import Ended
+from hotqueue.worker.reading import Running
+from hotqueue.worker.settings import Settings
+from hotqueue.worker.stacks import Stacks
+from hotqueue.worker.stopping import ExitCode
 
 FORK_S = 30.0  # at most; who takes longer hangs
+MOST_FORKS = 16  # asked for at a time: if more fill the socket both ways, both ends block
+NEVER = float("inf")
 FORK_AGAIN_S = 1.0  # at the least, after the kernel refused one
 
 
-@dataclass(slots=True)
-class Child:
-    """One child; without a pid while the template is forking it."""
-
-    slot: int
-    asked_s: float
-    pid: int = 0
-    told: bool = False
-    killed: bool = False
-
-
 class Crew:
-    """Knows every child. It asks for forks and says what dead children left, and waits for nothing."""
+    """Knows every child. It asks for forks and says what dead children left, and waits for nothing.
 
-    def __init__(
-        self,
-        board: Scoreboard,
-        served: Sequence[Served],
-        fork: Callable[[int, int], None],
-        recover: Callable[[Left], None],
-    ) -> None:
-        """All slots of `board` are vacant. `fork` takes a slot and its ticket."""
-        self._board = board
-        self._served = {each.queue: each for each in served}
-        self._fork = fork
-        self._recover = recover
+    Its children may be of several generations: those of an old one are leaving. A slot is taken by one child
+    of them all.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """All slots are vacant, and nobody has come to fill them."""
+        self._wanted = settings.concurrency
+        self._slots = range(1, settings.most_children + 1)
+        self.stacks = Stacks(self._running)
+        self._inspector = Inspector(settings)
+        self.book = Book()
+        self._coroner = Coroner(self.book)
+        self._home: Generation | None = None  # of the children to come
+        self.is_quiet = False
         self._children: dict[int, Child] = {}
-        self._vacant = dict.fromkeys(board.numbers, 0.0)  # slot → when it may be filled
-        self._unknown: dict[int, int] = {}  # pid → status; perhaps of a child whose fork is not reported yet
+        self._vacant: dict[int, float] = {}  # slot → when it may be filled
+        self._unknown: dict[int, Ended] = {}  # perhaps a child whose fork is not reported yet
         self._crashes: dict[int, int] = {}  # slot → deaths in a row
         self._boot_deaths = 0
         self._ever_ready = False
         self._last_cause = ""
 
+    def more(self) -> None:
+        """Want one child more, up to the room there is."""
+        self._want(min(self._wanted + 1, len(self._slots) - 1))  # one is for a successor
+
+    def fewer(self) -> None:
+        """Want one child fewer, but one at the least."""
+        self._want(max(self._wanted - 1, 1))
+
+    def serve(self, home: Generation) -> None:
+        """Have all children to come forked by this one; those of others leave as their successors come."""
+        self._home = home
+        home.board.quiet(quiet=self.is_quiet)
+        for child in self._children.values():
+            child.is_on_trial = False
+            child.is_leaving = child.is_leaving or child.home is not home
+        self._vacant = dict.fromkeys(self._vacant, 0.0)  # what crashed was old code
+        self._crashes.clear()
+        self._boot_deaths = 0
+
+    def try_out(self, home: Generation) -> None:
+        """Ask for one child of new code, as soon as there is a place, and see whether it becomes ready.
+
+        Where places are taken by what old children finish, for hours perhaps, one child makes room. The last
+        one that takes messages does not.
+        """
+        trial, free = self._of(home), self._free_slots()
+        if trial:
+            home.is_proven = trial[0].is_ready
+        elif self._room and free:
+            home.board.quiet(quiet=self.is_quiet)
+            self._ask(home, free[0], is_on_trial=True)
+        elif len(self._staying()) > 1 and all(each.lingers for each in self._children.values() if each.told):
+            self._tell_one()
+
+    def abandon(self, home: Generation) -> None:
+        """Have no more to do with new code. A child of it that has begun leaves like those of old code."""
+        for child in self._of(home):
+            child.is_on_trial, child.is_leaving = False, True
+            has_begun = home.board.withdraw(child.slot)
+            if child.pid and not has_begun:  # it hangs in its fork
+                child.kill("its code was given up")
+
     def fill(self) -> None:
-        """Ask for a child for each vacant slot whose time has come."""
+        """Come closer to as many children as are wanted: ask for each whose time has come, dismiss surplus.
+
+        One that is leaving is not counted, but never are there more than one over what is wanted.
+        """
+        staying = self._staying()
+        self._let_go(staying)
+        for _ in range(len(staying) + len(self._vacant) - self._wanted):
+            self._dismiss_one()
+        room = self._wanted - len(self._vacant) - max(len(staying), len(self._children) - 1)
+        if room > 0:
+            self._vacant |= dict.fromkeys(self._free_slots()[:room], 0.0)
+        if self._home is None or not self._home.template.can_fork:
+            return
         now_s = time.monotonic()
-        for slot in [slot for slot, at_s in self._vacant.items() if now_s >= at_s]:
+        due = [slot for slot, at_s in self._vacant.items() if now_s >= at_s]
+        for slot in due[: self._room]:
             del self._vacant[slot]
-            self._children[slot] = Child(slot, now_s)
-            self._fork(slot, self._board.invite(slot))
+            self._ask(self._home, slot)
+
+    def _ask(self, home: Generation, slot: int, *, is_on_trial: bool = False) -> None:
+        self._children[slot] = Child(slot, time.monotonic(), home, is_on_trial=is_on_trial)
+        home.template.fork(slot, home.board.invite(slot), self.stacks.add(slot))
+
+    def _let_go(self, staying: Sequence[Child]) -> None:
+        """Tell those that have waited for a successor, as far as there are enough without them.
+
+        One of old code that goes on for long keeps a place, and must not hold up the rest of its kind.
+        """
+        waiting = [child for child in self._with_pid() if child.is_leaving and not child.told]
+        ready = sum(child.is_ready for child in staying)
+        lingering = sum(child.lingers and child.home is not self._home for child in self._children.values())
+        waiting.sort(key=lambda child: child.is_busy)
+        for child in waiting[: max(0, ready + len(waiting) + lingering - self._wanted)]:
+            child.tell()
 
     def forked(self, slot: int, pid: int) -> None:
         """Note the answer to `fill`."""
         self._children[slot].pid = pid
         events.emit(logging.INFO, events.CHILD_STARTED, child=slot, pid=pid)
-        status = self._unknown.pop(pid, None)
+        ended = self._unknown.pop(pid, None)
         self._forget_strangers()
-        if status is not None:
-            self.ended(pid, status)
+        if ended is not None:
+            self.ended(ended)
 
     def fork_failed(self, slot: int, error: str, *, stillborn: bool) -> None:
         """Note the other answer to `fill`, and try again later. `stillborn`: the kernel is not to blame."""
-        self._crashes[slot] = self._crashes.get(slot, 0) + 1
-        self._boot_deaths += stillborn
-        self._last_cause = error
-        delay_s = max(FORK_AGAIN_S, policy.respawn_delay_s(self._crashes[slot]))
-        events.emit(logging.ERROR, events.FORK_FAILED, child=slot, reason=error, again_in_s=delay_s)
-        self._vacate(slot, time.monotonic() + delay_s)
+        child = self._children[slot]
+        if child.is_on_trial:
+            child.home.problem = ExitCode.UNCLEAN, f"its first child could not be forked: {error}"
+        if child.is_on_trial or child.is_leaving:
+            self._forget(slot)
+        else:
+            self._crashes[slot] = self._crashes.get(slot, 0) + 1
+            self._boot_deaths += stillborn
+            self._last_cause = error
+            delay_s = max(FORK_AGAIN_S, policy.respawn_delay_s(self._crashes[slot]))
+            events.emit(logging.ERROR, events.FORK_FAILED, child=slot, reason=error, again_in_s=delay_s)
+            self._vacate(slot, time.monotonic() + delay_s)
         self._forget_strangers()
 
-    def forget_unforked(self) -> None:
-        """The template has ended: what it had not answered never will be, but it may have forked."""
-        for child in [child for child in self._children.values() if not child.pid]:
-            pid = self._board.withdraw(child.slot)
+    def forget_unforked(self, home: Generation) -> None:
+        """Its template has ended: what it had not answered never will be, but it may have forked."""
+        for child in [child for child in self._of(home) if not child.pid]:
+            pid = home.board.withdraw(child.slot)
             if pid:
                 self.forked(child.slot, pid)
             else:
-                self._vacate(child.slot, time.monotonic())
+                self._forget(child.slot)
         self._forget_strangers()
 
-    def ended(self, pid: int, status: int) -> None:
+    def ended(self, ended: Ended) -> None:
         """Report how a child ended, give back what it held, and vacate its slot."""
-        child = next((child for child in self._children.values() if child.pid == pid), None)
+        child = next((child for child in self._children.values() if child.pid == ended.pid), None)
         if child is None:
-            self._unknown[pid] = status
+            self._unknown[ended.pid] = ended
             self._forget_strangers()
             return
-        reading = self._board.read(child.slot)
-        death = _death(child, reading, status)
-        self._last_cause = policy.how_it_ended(status)
+        reading = child.home.board.read(child.slot)
+        death = child.ended(reading, ended.status)
+        self._last_cause = self._coroner.cause_of(ended.status)
         self._ever_ready = self._ever_ready or death.was_ready
-        self._report(child, death, reading)
-        for place in reading.places:
-            if place.incarnation:
-                self._recover(Left(child.slot, place, death.is_crash, self._last_cause))
-        self._board.clear(child.slot)
-        if death.is_clean:  # somebody told this child alone to stop, and nobody takes its place
-            del self._children[child.slot]
+        stack = self.stacks.take(child.slot)
+        self._coroner.report(child, ended, death, reading, cause=self._last_cause, stack=stack)
+        for left in child.remains(reading, self._last_cause, stack, crashed=death.is_crash):
+            child.home.keepers.recover(left)
+        child.home.board.clear(child.slot)
+        if child.is_on_trial:
+            child.home.is_proven = death.was_ready
+            if not death.was_ready:
+                child.home.problem = ExitCode.UNCLEAN, f"its first child ended with: {self._last_cause}"
+        if death.is_clean and not child.told:  # somebody told this child alone to stop
+            self._wanted -= 1
+        if death.is_clean or child.told or child.is_leaving or child.is_on_trial:
+            self._forget(child.slot)
+            return
+        if child.overran:  # nothing is wrong with the next one
+            self._vacate(child.slot, 0.0)
             return
         before = self._crashes.get(child.slot, 0)
         self._crashes[child.slot] = policy.crashes_in_a_row(before, lived_s=death.lived_s, did=death.did)
         self._boot_deaths += not death.was_ready
         self._vacate(child.slot, time.monotonic() + policy.respawn_delay_s(self._crashes[child.slot]))
 
-    def call_back(self) -> None:
-        """Vacate the slots of children that were told to stop and did."""
-        for slot in self._board.numbers:
-            if slot not in self._children:
-                self._vacant.setdefault(slot, 0.0)
-
     def terminate(self) -> None:
         """Tell every child that has been forked to finish what it runs and leave."""
         for child in self._with_pid():
-            if not child.told:
-                child.told = True
-                processes.kill(child.pid, signal.SIGTERM)
+            child.tell()
 
-    def kill(self, reason: str) -> bool:
-        """Kill every child that is left; return whether there was one."""
+    def quiet(self, *, quiet: bool) -> None:
+        """Have the children start nothing new, or go on."""
+        if quiet == self.is_quiet:
+            return
+        self.is_quiet = quiet
+        for home in {child.home for child in self._children.values()} | {self._home}:
+            if home is not None:
+                home.board.quiet(quiet=quiet)
+        word = events.SUPERVISOR_QUIET if quiet else events.SUPERVISOR_RESUMED
+        events.emit(logging.INFO, word, busy=self.busy())
+
+    def ask_stacks(self) -> None:
+        """Have every child write its stack."""
+        self.stacks.ask({child.slot: child.pid for child in self._with_pid()})
+
+    def inspect(self) -> None:
+        """Interrupt or kill what has overrun, mark what is worn out, kill what hangs without a message."""
+        for child, reason in self._inspector.look(list(self._with_pid())):
+            child.kill(reason)
+
+    def kill(self, reason: str) -> list[list[Running]]:
+        """Kill every child that is left; return what each of them ran."""
         left = [child for child in self._with_pid() if not child.killed]
-        for child in left:
-            child.killed = True
-            running = self._board.read(child.slot).running
-            events.emit(
-                logging.WARNING, events.CHILD_KILLED, child=child.slot, pid=child.pid, reason=reason,
-                queue=running.queue if running else None, id=running.id if running else None,
-            )  # fmt: skip
-            processes.kill(child.pid, signal.SIGKILL)
-        return bool(left)
+        return [child.kill(reason) for child in left]
 
-    def kill_unwatched(self, reason: str) -> None:
-        """Kill children whose end nobody would report, and count them as ended."""
-        self.kill(reason)
-        for child in list(self._with_pid()):
-            self.ended(child.pid, signal.SIGKILL)
+    def kill_unwatched(self, home: Generation) -> None:
+        """Kill children of a template that has died and was their parent: nobody would report their end."""
+        for child in self._of(home):
+            child.kill("the template died")
+            self.ended(Ended(child.pid, signal.SIGKILL))
+
+    def slots(self, home: Generation) -> list[int]:
+        """Return the slots of those children of a generation that live."""
+        return [child.slot for child in self._of(home) if child.pid]
 
     @property
     def size(self) -> int:
@@ -149,84 +241,125 @@ class Crew:
         return len(self._children)
 
     @property
-    def is_forking(self) -> bool:
-        """Whether an answer to `fill` is due."""
-        return any(not child.pid for child in self._children.values())
+    def _forking(self) -> int:
+        return sum(not child.pid for child in self._children.values())
 
     @property
-    def is_stuck(self) -> bool:
-        """Whether an answer to `fill` will never come: an answer takes milliseconds."""
-        late_s = time.monotonic() - FORK_S
-        return any(not child.pid and child.asked_s < late_s for child in self._children.values())
+    def _room(self) -> int:
+        """How many may be asked for now."""
+        return max(0, min(MOST_FORKS - self._forking, self._wanted + 1 - len(self._children)))
+
+    @property
+    def is_growing(self) -> bool:
+        """Whether a child is coming up: others may be waiting for it to be ready."""
+        return any(not (c.told or c.is_leaving or c.is_ready) for c in self._children.values())
+
+    def stuck(self, after_s: float = FORK_S) -> set[Generation]:
+        """Return whose answers to `fill` will never come: an answer takes milliseconds."""
+        late_s = time.monotonic() - after_s
+        return {c.home for c in self._children.values() if not c.pid and c.asked_s < late_s}
 
     @property
     def is_gone(self) -> bool:
         """Whether there is no child and none to come."""
-        return not self._children and not self._vacant
+        return not self._children and self._wanted <= 0
 
     @property
     def is_idle(self) -> bool:
         """Whether every child waits, and none is missing, or not known yet and so not to be told anything."""
         waiting = all(
-            child.pid and self._board.state(slot) == scoreboard.IDLE for slot, child in self._children.items()
+            child.pid and child.home.board.state(child.slot) == layout.IDLE
+            for child in self._children.values()
         )
-        return bool(self._children) and not self._vacant and waiting
+        return len(self._children) == self._wanted and waiting
 
     @property
     def problem(self) -> str | None:
         """Why no child will ever come up, if that is so."""
-        if policy.must_give_up(self._boot_deaths, self._board.slots, ever_ready=self._ever_ready):
+        if policy.must_give_up(self._boot_deaths, self._wanted, ever_ready=self._ever_ready):
             return f"no child became ready, the last one ended with: {self._last_cause}"
         return None
 
     @property
     def next_s(self) -> float:
         """When the next vacant slot may be filled; infinite if there is none."""
-        return min(self._vacant.values(), default=float("inf"))
+        if not self._room or self._home is None or not self._home.template.can_fork:
+            return NEVER
+        return min(self._vacant.values(), default=NEVER)
+
+    @property
+    def look_every_s(self) -> float:
+        """After how many seconds to `inspect` again, at the latest."""
+        return limits.every_s(self._children.values())
+
+    def census(self) -> roll.Census:
+        """Count the children."""
+        return roll.count(self._wanted, self._children.values())
+
+    @property
+    def deaths(self) -> Collection[dict[str, Any]]:
+        """The last certificates, oldest first."""
+        return self._coroner.certificates
+
+    def roll(self) -> list[dict[str, Any]]:
+        """Say what each child does."""
+        return roll.call(self._children.values(), self._coroner.ends)
+
+    @property
+    def oldest_s(self) -> float | None:
+        """For how long the longest of the running messages runs."""
+        running = (each for child in self._children.values() for each in child.running)
+        return max((each.for_ms / 1000 for each in running), default=None)
 
     def busy(self) -> int:
         """Return how many children run a message."""
-        return sum(self._board.state(slot) == scoreboard.BUSY for slot in self._children)
+        return sum(child.is_busy for child in self._children.values())
+
+    def has(self, home: Generation) -> bool:
+        """Tell whether there is a child of a generation, or one is being forked."""
+        return bool(self._of(home))
 
     def _with_pid(self) -> Iterator[Child]:
         return (child for child in self._children.values() if child.pid)
 
+    def _of(self, home: Generation) -> list[Child]:
+        return [child for child in self._children.values() if child.home is home]
+
+    def _staying(self) -> list[Child]:
+        children = self._children.values()
+        return [c for c in children if c.home is self._home and not c.told and not c.is_leaving]
+
+    def _free_slots(self) -> list[int]:
+        return [slot for slot in self._slots if not (slot in self._children or slot in self._vacant)]
+
+    def _running(self, slot: int) -> list[Running]:
+        return self._children[slot].running
+
+    def _want(self, wanted: int) -> None:
+        self._wanted = wanted
+        events.emit(logging.INFO, events.SUPERVISOR_RESIZED, concurrency=wanted)
+
+    def _dismiss_one(self) -> None:
+        """Give up a vacant slot, or the child that has the least to finish."""
+        if self._vacant:
+            self._vacant.popitem()
+        else:
+            self._tell_one()
+
+    def _tell_one(self) -> None:
+        forked = (child for child in self._staying() if child.pid)
+        for child in sorted(forked, key=lambda each: each.is_busy)[:1]:
+            child.tell()
+
     def _vacate(self, slot: int, until_s: float) -> None:
-        del self._children[slot]
+        self._forget(slot)
         self._vacant[slot] = until_s
+
+    def _forget(self, slot: int) -> None:
+        del self._children[slot]
+        self.stacks.remove(slot)
 
     def _forget_strangers(self) -> None:
         """While no answer is due, an unknown pid was a grandchild's, and may be anybody's by now."""
-        if not self.is_forking:
+        if not self._forking:
             self._unknown.clear()
-
-    def _report(self, child: Child, death: Death, reading: Reading) -> None:
-        running = reading.running
-        served = self._served[running.queue] if running else None
-        lost = served is not None and served.delivery == "at-most-once"
-        events.emit(
-            logging.ERROR if death.is_crash or lost else logging.INFO,
-            events.CHILD_EXITED,
-            child=child.slot,
-            pid=child.pid,
-            cause=policy.how_it_ended(death.status),
-            lived_s=round(death.lived_s, 1),
-            done=death.did,
-            queue=running.queue if running else None,
-            id=running.id if running else None,
-            handler=served.handler if served else None,
-            running_ms=round((time.monotonic_ns() - running.since_ns) / 1e6) if running else None,
-            lost=1 if lost else None,
-        )
-
-
-def _death(child: Child, reading: Reading, status: int) -> Death:
-    return Death(
-        status=status,
-        was_ready=reading.state in {scoreboard.IDLE, scoreboard.BUSY, scoreboard.STOPPING},
-        was_stopping=reading.state == scoreboard.STOPPING,
-        was_told=child.told,
-        was_killed=child.killed,
-        lived_s=time.monotonic() - child.asked_s,
-        did=reading.ended,
-    )

@@ -4,6 +4,7 @@ It keeps the leases of the children, gives back what dead children held, and say
 The main loop never waits for it, and one server never waits for another: each has a keeper of its own.
 """
 
+import contextlib
 import heapq
 import itertools
 import logging
@@ -12,60 +13,52 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import partial
 
-from hotqueue import events, identity, keys
-from hotqueue.connection import CONSUMER_TIMEOUT_S, Connection, check_version
+from hotqueue import events, identity, keys, stats
+from hotqueue.connection import CONSUMER_TIMEOUT_S, Connection
 from hotqueue.ending import one_line
 from hotqueue.errors import ConfigurationError, NotSent, OutcomeUnknown, Refused
+from hotqueue.stats import Stats
 from hotqueue.upkeep import RENEW_EVERY_S
+from hotqueue.version import check_version
 from hotqueue.worker.care import Care
-from hotqueue.worker.recovery import Left, Served, recover
+from hotqueue.worker.publication import Publication
+from hotqueue.worker.reading import Place
+from hotqueue.worker.recovery import Left, Served, hand_back, recover
+from hotqueue.worker.reports import Broken, Connected, Drained, HandedBack, Hopeless, Report
 from hotqueue.worker.scoreboard import Scoreboard
+from hotqueue.worker.settings import Settings
 
 RETRY_S = (0.1, 5.0)
-_HOPELESS = {"WRONGPASS", "NOAUTH", "NOPERM"}
-_NOBODY = identity.text(0)  # no incarnation is called so
+GOODBYE_S = 0.2  # for the last word, where nothing depends on it
+_HINT = ": start it, say with --url where it is, or bring a private one with --embedded"
+_HOPELESS = {"WRONGPASS", "NOAUTH", "NOPERM", "DB"}  # "DB index is out of range"
 
 Task = Callable[[], float | None]  # returns in how many seconds it wants to run again, or None
-
-
-@dataclass(frozen=True, slots=True)
-class Connected:
-    """Redis answers, and lets us do what we have to."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hopeless:
-    """It will not serve us, however long we wait."""
-
-    problem: str
-
-
-@dataclass(frozen=True, slots=True)
-class Drained:
-    """Whether nothing was waiting or in flight here when it was looked at."""
-
-    empty: bool
-
-
-Report = Connected | Hopeless | Drained
 
 
 class Keeper:
     """Works through an agenda. What fails is put off and tried again, until it is done or time is over."""
 
     def __init__(
-        self, served: Sequence[Served], board: Scoreboard, max_crashes: int, report: Callable[[Report], None]
+        self,
+        served: Sequence[Served],
+        board: Scoreboard,
+        settings: Settings,
+        publication: Publication,
+        report: Callable[[Report], None],
     ) -> None:
         """All of `served` lie on one server. `report` is called in this thread, and must only note."""
         self._served = {each.queue: each for each in served}
         self._board = board
-        self._max_crashes = max_crashes
+        self._max_crashes = settings.max_crashes
+        self._publication = publication
         self._report = report
         self._connection = Connection(served[0].address, CONSUMER_TIMEOUT_S)
-        self._cares = {each.queue: Care(each.queue, self._connection, board) for each in served}
-        self._inbox: queue.SimpleQueue[Task] = queue.SimpleQueue()
+        self._cares = {each.queue: Care(each.queue, self._connection, board, settings) for each in served}
+        # No SimpleQueue: its `get` may wait for ever once a process was frozen for longer than the timeout.
+        self._inbox: queue.Queue[Task] = queue.Queue()
         self._agenda: list[tuple[float, int, Task]] = []
         self._numbers = itertools.count()
         self._failures = 0
@@ -79,14 +72,37 @@ class Keeper:
         self._inbox.put(lambda: self._connect(until_s))
         self._thread.start()
 
+    @property
+    def has_redis(self) -> bool:
+        """Whether nothing has failed since Redis last answered."""
+        return not self._failures
+
     def recover(self, left: Left) -> None:
         """Give back what a dead child held."""
         self._unsettled[left] = None
         self._inbox.put(lambda: self._recover(left))
 
+    def hand_back(self, place: Place) -> None:
+        """Release what a living child holds and will not start."""
+        self._inbox.put(lambda: self._tried(lambda: hand_back(self._connection, place)))
+
     def look_if_drained(self) -> None:
         """Report Drained."""
         self._inbox.put(self._drained)
+
+    def count(self, note: Callable[[Sequence[Stats]], None]) -> None:
+        """Have `note` called in this thread with what the queues hold, or nothing if Redis does not say."""
+        self._inbox.put(partial(self._count, note))
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its thread has."""
+        return not self._thread.is_alive()
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is left to give back."""
+        return not self._unsettled
 
     def stop(self, by_s: float) -> None:
         """Do nothing any more but give back, until the monotonic clock says `by_s` at most."""
@@ -95,19 +111,19 @@ class Keeper:
 
     def wait(self) -> list[Left]:
         """Wait for the end that `stop` asked for; return what could not be given back."""
-        if self._unsettled and self._stop_by_s is not None:
-            self._thread.join(max(0.0, self._stop_by_s - time.monotonic()))
+        if self._stop_by_s is not None:
+            left_s = max(0.0, self._stop_by_s - time.monotonic())
+            self._thread.join(left_s if self._unsettled else min(left_s, GOODBYE_S))
         return list(self._unsettled)
 
     def _run(self) -> None:
-        try:
-            while self._stop_by_s is None:
-                self._receive()
-                self._do_what_is_due()
-            self._settle(self._stop_by_s)
-        except Exception as error:  # the thread would end in silence, and the leases with it
-            self._report(Hopeless(f"the keeper failed: {one_line(error)}"))
-            raise
+        while self._stop_by_s is None:
+            self._receive()
+            self._do_what_is_due()
+        self._settle(self._stop_by_s)
+        with contextlib.suppress(NotSent, OutcomeUnknown):
+            self._publication.withdraw(self._connection)
+        self._connection.close()
 
     def _receive(self) -> None:
         """Put what came on the agenda; wait for it while nothing is due."""
@@ -123,9 +139,19 @@ class Keeper:
         now_s = time.monotonic()
         while self._stop_by_s is None and self._agenda and self._agenda[0][0] <= now_s:
             task = heapq.heappop(self._agenda)[2]
-            again_s = task()
+            again_s = self._done(task)
             if again_s is not None:
                 self._put(task, again_s)
+
+    def _done(self, task: Task) -> float | None:
+        """Do it. What fails in a way that nobody thought of is given up, and the rest of the agenda kept."""
+        try:
+            return task()
+        except Exception as error:  # noqa: BLE001 - the thread would end in silence, and the leases with it
+            events.emit(logging.CRITICAL, events.KEEPER_FAILED, error=error)
+            self._connection.close()  # a reply may be left on it
+            self._report(Broken(f"the keeper failed: {one_line(error)}"))
+            return None
 
     def _put(self, task: Task, after_s: float) -> None:
         heapq.heappush(self._agenda, (time.monotonic() + after_s, next(self._numbers), task))
@@ -141,23 +167,30 @@ class Keeper:
             hopeless = isinstance(error, ConfigurationError) or getattr(error, "code", "") in _HOPELESS
             if not hopeless and time.monotonic() < until_s:
                 return min(self._back_off_s(error), max(0.0, until_s - time.monotonic()))
-            self._report(Hopeless(str(error)))
+            refused = hopeless or isinstance(error, Refused)
+            self._report(Hopeless(str(error) if refused else f"{str(error).removesuffix('.')}{_HINT}"))
             return None
         self._recovered()
         for care in self._cares.values():
             self._put(self._repeated(care.renew), RENEW_EVERY_S)
             self._put(self._repeated(care.tend), 0.0)
+            self._put(self._repeated(care.undertaker.trim), 0.0)
+        self._put(self._repeated(lambda: self._publication.publish(self._connection)), 0.0)
         self._report(Connected())
         return None
 
     def _check(self, served: Served) -> None:
         """Do what children will do, as far as it takes nothing: an ACL may forbid it."""
-        nothing = keys.inflight(served.queue, _NOBODY)
+        nothing = keys.inflight(served.queue, identity.text(0))  # nobody's
         self._connection.open()
         self._connection.call("LLEN", keys.key_for_name(served.queue))
         if served.delivery == "at-least-once":
             check_version(self._connection)
-            self._connection.call("BLMOVE", nothing, nothing, "LEFT", "RIGHT", 0.001)
+            try:
+                self._connection.call("BLMOVE", nothing, nothing, "LEFT", "RIGHT", 0.001)
+            except Refused as refused:
+                if refused.code != "OOM":  # children take by script from a full server, and make room
+                    raise
         else:
             self._connection.call("BLPOP", nothing, 0.001)
 
@@ -183,20 +216,29 @@ class Keeper:
 
         return done
 
-    def _recover(self, left: Left) -> float | None:
+    def _tried(self, act: Callable[[], None]) -> float | None:
+        """Do it on an open connection; return when to try again if Redis cannot be told, else None."""
         try:
             self._connection.open()
-            recover(self._connection, self._served[left.place.queue], left, self._max_crashes)
+            act()
         except (NotSent, OutcomeUnknown) as error:
             return self._back_off_s(error)
         self._recovered()
-        del self._unsettled[left]
         return None
+
+    def _recover(self, left: Left) -> float | None:
+        return self._tried(lambda: self._give_back(left))
+
+    def _give_back(self, left: Left) -> None:
+        retired = recover(self._connection, self._served[left.place.queue], left, self._max_crashes)
+        del self._unsettled[left]
+        if retired.released:
+            self._report(HandedBack(retired.released, retired.ids))
 
     def _settle(self, by_s: float) -> None:
         """Give back all that is left, as long as there is time. A list that should be empty gets one try."""
         for left in list(self._unsettled):
-            while self._recover(left) is not None:
+            while self._done(partial(self._recover, left)) is not None:
                 if not left.place.is_held:
                     del self._unsettled[left]
                     break
@@ -212,10 +254,25 @@ class Keeper:
             empty = False
         self._report(Drained(empty))
 
+    def _count(self, note: Callable[[Sequence[Stats]], None]) -> None:
+        found: list[Stats] = []
+        try:
+            self._connection.open()
+            found = [stats.look(self._connection, queue_name) for queue_name in self._served]
+        except (NotSent, OutcomeUnknown):
+            pass  # whose turn comes next says so
+        finally:
+            note(found)
+
     def _load(self, queue_name: str) -> int:
+        """Count what waits and what is in flight here, in this order: messages go from the one to the other.
+
+        So the incarnations are read last, too: whoever took what no longer waits has said its name by then.
+        """
+        waiting = int(self._connection.call("LLEN", keys.key_for_name(queue_name)))
         incarnations = self._board.incarnations(self._board.queues.index(queue_name))
         own = [keys.inflight(queue_name, identity.text(each)) for each in incarnations]
-        return sum(int(self._connection.call("LLEN", key)) for key in (keys.key_for_name(queue_name), *own))
+        return sum((int(self._connection.call("LLEN", key)) for key in own), waiting)
 
     def _back_off_s(self, error: Exception) -> float:
         if not self._failures:

@@ -5,10 +5,12 @@ standard-library lines, and structlog's, all in one way; unless the application 
 """
 
 import contextlib
+import functools
 import json
 import logging
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -38,9 +40,18 @@ class StderrHandler(logging.Handler):
             line = self.format(record).encode("utf-8", "backslashreplace") + b"\n"
         except Exception:  # noqa: BLE001 - a __str__ of the application's may raise anything
             line = f"a log line of {record.name} could not be rendered\n".encode()
-        with contextlib.suppress(OSError):
-            while line:
-                line = line[os.write(_STDERR, line) :]
+        _write(line)
+
+    def write_json(self, level: int, name: str, fields: Mapping[str, object]) -> bool:
+        """Write one of our own events without a log record, unless somebody else wants to see records."""
+        root = logging.root
+        if root.handlers != [self] or events.log.handlers or events.log.filters or self.filters:
+            return False
+        line = _line(name, logging.getLevelName(level), time.time(), fields)
+        if "pid" not in line:
+            line["pid"] = os.getpid()
+        _write(_json(line) + b"\n")
+        return True
 
 
 class _Lines(ProcessorFormatter):
@@ -50,13 +61,7 @@ class _Lines(ProcessorFormatter):
         event = record.msg
         if not isinstance(event, Event):
             return super().format(record)
-        fields: EventDict = {
-            "event": event.name,
-            "level": record.levelname.lower(),
-            "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat()[: -len("+00:00")] + "Z",
-            **structlog.contextvars.get_contextvars(),
-            **event.fields,
-        }
+        fields = _line(event.name, record.levelname, record.created, event.fields)
         fields.setdefault("pid", record.process)  # an event of the supervisor's may name another
         if record.exc_info:
             fields["exc_info"] = record.exc_info
@@ -86,13 +91,18 @@ def configure(level: str, form: str) -> None:
     handler.setFormatter(_Lines(foreign_pre_chain=chain, processors=[meta, *_renderers(form)]))
     root = logging.getLogger()
     root.handlers[:] = [handler]
+    events.shortcut = None if _is_for_people(form) else handler.write_json
     root.setLevel(level.upper())
     logging.captureWarnings(capture=True)
 
 
 def respect_application(level: str, form: str) -> None:
     """Configure unless the application has: then its own configuration gets our events."""
+    events.log.disabled = False  # by `dictConfig` and `fileConfig`, like every logger that is older than they
     if structlog.is_configured():
+        processors = structlog.get_config()["processors"]
+        if isinstance(processors, list):
+            processors.insert(0, _add_message)  # in place: loggers that are bound already use this list
         events.log.addFilter(_to_structlog)
         events.log.setLevel(level.upper())
     elif logging.getLogger().handlers or events.log.handlers:
@@ -122,11 +132,19 @@ def _to_structlog(record: logging.LogRecord) -> bool:
     return False
 
 
+def _is_for_people(form: str) -> bool:
+    return form == "console" or (form == "auto" and os.isatty(_STDERR))
+
+
 def _renderers(form: str) -> list[Processor]:
-    on_terminal = os.isatty(_STDERR)
-    if form == "console" or (form == "auto" and on_terminal):
-        colors = on_terminal and not os.environ.get("NO_COLOR")
-        return [_for_people, structlog.dev.ConsoleRenderer(_EVENT_WIDTH, colors=colors, sort_keys=False)]
+    if _is_for_people(form):
+        colors = os.isatty(_STDERR) and not os.environ.get("NO_COLOR")
+        # Where rich is installed, structlog would else show local variables, and with them the message.
+        plain = structlog.dev.plain_traceback
+        renderer = structlog.dev.ConsoleRenderer(
+            _EVENT_WIDTH, colors=colors, sort_keys=False, exception_formatter=plain
+        )
+        return [_for_people, renderer]
     return [structlog.processors.format_exc_info, _json_line]
 
 
@@ -139,22 +157,55 @@ def _rendered(processors: Sequence[Processor], fields: EventDict) -> Any:
 
 def _json_line(_logger: object, _method: str, fields: EventDict) -> str:
     first = {name: fields.pop(name) for name in ("event", "level", "timestamp") if name in fields}
-    ordered = {**first, **fields}
+    return _json({**first, **fields}).decode()
+
+
+def _json(fields: EventDict) -> bytes:
     if orjson is not None:
-        with contextlib.suppress(TypeError):  # such as an integer of more than 64 bits
-            return orjson.dumps(ordered, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
-    return json.dumps(ordered, default=repr, ensure_ascii=False)
+        try:
+            return orjson.dumps(fields, default=repr, option=orjson.OPT_NON_STR_KEYS)
+        except TypeError:  # such as an integer of more than 64 bits
+            pass
+    return json.dumps(fields, default=repr, ensure_ascii=False).encode("utf-8", "backslashreplace")
 
 
-def _add_context(_logger: object, _method: str, fields: EventDict) -> EventDict:
+def _line(name: str, level: str, at_s: float, fields: Mapping[str, object]) -> EventDict:
+    return {
+        "event": name,
+        "level": level.lower(),
+        "timestamp": f"{_second(int(at_s))}.{int(at_s % 1 * 1e6):06d}Z",
+        **structlog.contextvars.get_contextvars(),
+        **fields,
+    }
+
+
+@functools.lru_cache(maxsize=1)
+def _second(at_s: int) -> str:
+    return datetime.fromtimestamp(at_s, UTC).isoformat()[: -len("+00:00")]
+
+
+def _write(line: bytes) -> None:
+    try:
+        while line:
+            line = line[os.write(_STDERR, line) :]
+    except OSError:
+        pass
+
+
+def _add_context(logger: object, method: str, fields: EventDict) -> EventDict:
     """Say in which process a line of the application's was written, and for which message."""
+    _add_message(logger, method, fields)
+    fields.setdefault("pid", os.getpid())
+    return fields
+
+
+def _add_message(_logger: object, _method: str, fields: EventDict) -> EventDict:
     delivery = current()
     if delivery is not None:
         fields.setdefault("queue", delivery.queue)
         fields.setdefault("handler", delivery.handler)
         if delivery.id is not None:
             fields.setdefault("id", delivery.id)
-    fields.setdefault("pid", os.getpid())
     return fields
 
 

@@ -12,6 +12,7 @@ MOST_BY_DEFAULT = 8
 RESPAWN_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 BOOT_ROUNDS = 3  # of deaths before any child became ready, until the worker gives up
 GOOD_LIFE_S = 10.0
+MANY_INTERRUPTIONS = 3  # of one message, and each is worth a warning
 CRASH_WINDOW_MS = 72 * 3600 * 1000
 FORCE_AFTER_S = 1.0  # a second INT within this is the same Ctrl-C, delivered twice
 

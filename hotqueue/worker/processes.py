@@ -3,15 +3,24 @@
 import contextlib
 import ctypes
 import os
+import platform
 import select
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+LAST_WORDS_S = 1.0  # of programs that handlers have started
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_SYS_MEMBARRIER = {"x86_64": 324, "aarch64": 283, "riscv64": 283, "ppc64le": 365, "s390x": 356}
+_GLOBAL_EXPEDITED, _REGISTER_GLOBAL_EXPEDITED = 2, 4
 _ADOPTION_S = 5.0
+_POLL_S = 0.01
 _STDERR = 2
 
 
@@ -51,16 +60,80 @@ def outlive_parent() -> None:
     _prctl(_PR_SET_PDEATHSIG, 0)
 
 
-def reap() -> Iterator[tuple[int, int]]:
-    """Yield pid and wait status of every ended child of this process: SIGCHLD comes once for several."""
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a process has used in its life."""
+
+    peak_mib: float
+    cpu_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An ended process, its wait status, and what it used if we were the one to reap it."""
+
+    pid: int
+    status: int
+    usage: Usage | None = None
+
+    @classmethod
+    def load(cls, record: Mapping[str, Any]) -> "Ended":
+        """Read what `dataclasses.asdict` made of one that somebody else has reaped."""
+        return cls(**{**record, "usage": Usage(**record["usage"])})
+
+
+def reap() -> Iterator[Ended]:
+    """Yield every ended child of this process: SIGCHLD comes once for several."""
     while True:
         try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
+            pid, status, used = os.wait4(-1, os.WNOHANG)
         except ChildProcessError:
             return
         if not pid:
             return
-        yield pid, status
+        peak_mib = used.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+        yield Ended(pid, status, Usage(round(peak_mib, 1), round(used.ru_utime + used.ru_stime, 2)))
+
+
+def children() -> set[int]:
+    """Return who has this process for its parent, or had until it died; nobody if the kernel does not say."""
+    found: set[int] = set()
+    for file in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # that thread has just ended
+            found |= set(map(int, file.read_text().split()))
+    return found
+
+
+def end_children(but: Collection[int]) -> set[int]:
+    """End whoever is left of our children, adopted ones and theirs too, except `but`; return who that was."""
+    begun_s = time.monotonic()
+    told: set[int] = set()
+    _reap_all()
+    while left := children() - set(but):
+        passed_s = time.monotonic() - begun_s
+        if passed_s > 2 * LAST_WORDS_S:  # one that hangs in the kernel never goes
+            break
+        for pid in left if passed_s > LAST_WORDS_S else left - told:
+            with contextlib.suppress(PermissionError):  # it has become another user
+                kill(pid, signal.SIGKILL if pid in told else signal.SIGTERM)
+        told |= left
+        time.sleep(_POLL_S)
+        _reap_all()
+    return told
+
+
+def _reap_all() -> None:
+    for _ in reap():
+        pass
+
+
+def memory_mib(pid: int) -> float:
+    """Return the resident memory of a process, 0 where the kernel has no file about it."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, ValueError):
+        return 0.0
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def wait_for(pid: int) -> int:
@@ -71,6 +144,25 @@ def wait_for(pid: int) -> int:
 def kill(pid: int, number: signal.Signals) -> None:
     """Send a signal to a child that has not been reaped yet, so that the pid cannot be another's."""
     with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def obey_barriers() -> bool:
+    """Have this process take part in the barriers of others; False where the kernel has none."""
+    return _membarrier(_REGISTER_GLOBAL_EXPEDITED)
+
+
+def barrier() -> None:
+    """Have every process that obeys pass a memory barrier: what it stored before a look is seen after this.
+
+    See membarrier(2), MEMBARRIER_CMD_GLOBAL_EXPEDITED. Nothing where the kernel has none.
+    """
+    _membarrier(_GLOBAL_EXPEDITED)
+
+
+def tell(pid: int, number: signal.Signals) -> None:
+    """Send a signal that does nothing by default to a process that may be gone, and its pid another's."""
+    with contextlib.suppress(OSError):
         os.kill(pid, number)
 
 
@@ -124,6 +216,13 @@ def _exists(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def _membarrier(command: int) -> bool:
+    number = _SYS_MEMBARRIER.get(platform.machine())
+    if sys.platform != "linux" or number is None or sys.maxsize < 2**32:
+        return False
+    return bool(ctypes.CDLL(None, use_errno=True).syscall(number, command, 0, 0) == 0)
 
 
 def _prctl(option: int, value: int) -> bool:

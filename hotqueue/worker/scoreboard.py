@@ -1,278 +1,201 @@
 """The scoreboard: memory that the supervisor and its children share, written without a system call.
 
 Every field is an aligned word of 8 bytes, which is never seen half written. A record of several words that
-must fit together is bracketed by a version word, odd while it is being written.
+must fit together is bracketed by a version word, odd while it is being written. This is the supervisor's view
+of it, `seat.py` the child's.
 """
 
 import mmap
-import os
 import secrets
-import tempfile
+import struct
 import time
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
 
-from hotqueue.delivery import Delivery
-from hotqueue.frame import id_text, peek_id
-from hotqueue.upkeep import LEASE_MS
+from hotqueue.frame import id_text
+from hotqueue.worker import layout
+from hotqueue.worker.layout import BUSY, IDLE, NO_CLAIM, Layout
+from hotqueue.worker.reading import Place, Reading, Running
 
-STARTING, IDLE, BUSY, STOPPING = 1, 2, 3, 4
-NO_CLAIM = 2**64 - 1
-FRESH_NS = LEASE_MS * 1_000_000 // 2
+NOBODY = bytes(16)
+RECORD = struct.Struct("=Q16sQ")  # queue, id, since: what runs in a seat
+_NO_NEXT = NO_CLAIM + 1
+_COUNTS = (layout.INCARNATION, layout.CLIENT, layout.CLAIM, layout.STARTED, layout.FINISHED, layout.SIZE)
 _TRIES = 100  # to read a record that is being written
-
-_WORD = 8
-_SHARED = 2  # words a queue, written by the supervisor
-_PAUSED, _RENEWED = 0, 1
-_CHILD = 16  # words
-_PID, _STATE, _TICKET, _BEGUN = 0, 1, 2, 3
-_VERSION, _QUEUE, _ID_HIGH, _ID_LOW, _SINCE = 4, 5, 6, 7, 8
-_PLACE = 8
-_INCARNATION, _CLIENT, _CLAIM, _STARTED, _FINISHED = 0, 1, 2, 3, 4
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """What one child holds of one queue. `started` and `finished` count frames of the claim."""
-
-    queue: str
-    incarnation: int
-    client_id: int
-    claim: int
-    started: int
-    finished: int
-
-    @property
-    def is_running(self) -> bool:
-        """Whether a frame was started and not finished."""
-        return self.started > self.finished
-
-    @property
-    def is_held(self) -> bool:
-        """Whether frames may lie on its list that are not known to be done there."""
-        return bool(self.incarnation) and (self.claim == NO_CLAIM or self.started > 0)
-
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    """The message a child is busy with."""
-
-    queue: str
-    id: str | None
-    since_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """One child's record as it was at one moment."""
-
-    state: int
-    ended: int  # messages
-    running: Running | None
-    places: tuple[Place, ...]
 
 
 class Scoreboard:
     """The whole of it. The supervisor makes it and reads; each child writes its own slot."""
 
-    def __init__(self, descriptor: int, queues: list[str], slots: int) -> None:
-        """Map `descriptor`, a file of at least `size(len(queues), slots)` bytes."""
+    def __init__(self, descriptor: int, queues: list[str], slots: int, seats: int = 1) -> None:
+        """Map `descriptor`, a file that is large enough for this layout."""
         self.queues = queues
-        self.slots = slots
-        self._stride = _CHILD + _PLACE * len(queues)
-        self._map = mmap.mmap(descriptor, size(len(queues), slots))
-        self.words = memoryview(self._map).cast("Q")
+        self.layout = Layout(len(queues), slots, seats)
+        self.seats = range(seats)
+        self.bytes = mmap.mmap(descriptor, self.layout.bytes)
+        self.words = memoryview(self.bytes).cast("Q")
 
-    def slot(self, number: int) -> int:
-        """Return where the record of child `number` (from 1) begins."""
-        return _SHARED * len(self.queues) + (number - 1) * self._stride
-
-    def shared(self, queue_index: int) -> int:
-        """Return where the words that the supervisor writes for a queue begin."""
-        return _SHARED * queue_index
-
-    def pause(self, queue_index: int, *, paused: bool) -> None:
-        """Have the children start nothing more of a queue, or go on."""
-        self.words[self.shared(queue_index) + _PAUSED] = paused
-
-    def renewed(self, queue_index: int) -> None:
-        """Note that the leases on a queue have just been renewed."""
-        self.words[self.shared(queue_index) + _RENEWED] = time.monotonic_ns()
-
-    def place(self, number: int, queue_index: int) -> int:
-        """Return where the place of child `number` for a queue begins."""
-        return self.slot(number) + _CHILD + _PLACE * queue_index
-
-    def invite(self, number: int) -> int:
-        """Return a ticket by which the next child of a slot, and no other, may take it."""
-        ticket = secrets.randbits(63) + 1
-        self.words[self.slot(number) + _TICKET] = ticket
-        return ticket
-
-    def clear(self, number: int) -> None:
-        """Empty a slot whose child has ended."""
-        start = self.slot(number)
-        for word in range(start, start + self._stride):
-            self.words[word] = 0
-
-    def withdraw(self, number: int) -> int:
-        """Make the ticket void; return the pid of the child that has taken the slot before, or 0."""
-        self.words[self.slot(number) + _TICKET] = 0
-        return self.words[self.slot(number) + _PID]
-
-    def read(self, number: int) -> Reading:
-        """Read a child's record."""
-        at = self.slot(number)
-        places = tuple(self._place(number, index) for index in range(len(self.queues)))
-        running = self._running(at)
-        if running is not None and not places[self.queues.index(running.queue)].is_running:
-            running = None  # it has ended, and no other has begun
-        return Reading(
-            state=self.words[at + _STATE],
-            ended=self.words[at + _BEGUN] - (running is not None),
-            running=running,
-            places=places,
-        )
-
-    def state(self, number: int) -> int:
-        """Return the state alone, 0 for an empty slot."""
-        return self.words[self.slot(number) + _STATE]
-
-    def incarnations(self, queue_index: int) -> list[int]:
-        """Return the incarnations of all children on a queue."""
-        return self._known(queue_index, _INCARNATION)
-
-    def clients(self, queue_index: int) -> list[int]:
-        """Return the numbers of the connections by which children wait for a queue."""
-        return self._known(queue_index, _CLIENT)
-
-    def _known(self, queue_index: int, field: int) -> list[int]:
-        found = (self.words[self.place(number, queue_index) + field] for number in self.numbers)
-        return [word for word in found if word]
+    def close(self) -> None:
+        """Give back the memory, and the descriptor that the map keeps. Nobody may look at it any more."""
+        self.words.release()
+        self.bytes.close()
 
     @property
     def numbers(self) -> range:
         """All slot numbers."""
-        return range(1, self.slots + 1)
+        return range(1, self.layout.slots + 1)
 
-    def _running(self, at: int) -> Running | None:
-        words = self.words
+    def pause(self, queue_index: int, *, paused: bool) -> None:
+        """Have the children start nothing more of a queue, or go on."""
+        self.words[self.layout.shared(queue_index) + layout.PAUSED] = paused
+
+    def quiet(self, *, quiet: bool) -> None:
+        """Have the children start nothing more of any queue, or go on."""
+        for index in range(len(self.queues)):
+            self.words[self.layout.shared(index) + layout.QUIET] = quiet
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether the children start nothing more."""
+        return bool(self.words[self.layout.shared(0) + layout.QUIET])
+
+    def renewed(self, queue_index: int) -> None:
+        """Note that the leases on a queue have just been renewed."""
+        self.words[self.layout.shared(queue_index) + layout.RENEWED] = time.monotonic_ns()
+
+    def lost(self, queue_index: int, incarnations: Collection[int]) -> None:
+        """Note that others have taken over these, if a seat still is one: it must not go by the renewal."""
+        for at in self._places(queue_index) if incarnations else ():
+            if self.words[at + layout.INCARNATION] in incarnations:
+                self.words[at + layout.LOST] = self.words[at + layout.INCARNATION]
+
+    def incarnations(self, queue_index: int) -> list[int]:
+        """Return the incarnations of all children on a queue."""
+        return self._known(queue_index, layout.INCARNATION)
+
+    def clients(self, queue_index: int) -> list[int]:
+        """Return the numbers of the connections by which children wait for a queue."""
+        return self._known(queue_index, layout.CLIENT)
+
+    def invite(self, number: int) -> int:
+        """Return a ticket by which the next child of a slot, and no other, may take it."""
+        ticket = secrets.randbits(63) + 1
+        self.words[self.layout.slot(number) + layout.TICKET] = ticket
+        return ticket
+
+    def withdraw(self, number: int) -> int:
+        """Make the ticket void; return the pid of the child that has taken the slot before, or 0."""
+        self.words[self.layout.slot(number) + layout.TICKET] = 0
+        return self.words[self.layout.slot(number) + layout.PID]
+
+    def clear(self, number: int) -> None:
+        """Empty a slot whose child has ended."""
+        for word in range(self.layout.slot(number), self.layout.slot(number + 1)):
+            self.words[word] = 0
+
+    def read(self, number: int) -> Reading:
+        """Read a child's record."""
+        running = self.running(number)
+        queues = range(len(self.queues))
+        return Reading(
+            state=self.state(number),
+            ended=self.begun(number) - len(running),
+            running=tuple(running),
+            places=tuple(tuple(self._place(number, seat, each) for each in queues) for seat in self.seats),
+        )
+
+    def state(self, number: int) -> int:
+        """Return the state alone, 0 for an empty slot."""
+        state = self.words[self.layout.slot(number) + layout.STATE]
+        return BUSY if state == IDLE and any(self._of_seats(number, layout.RUNS)) else state
+
+    def begun(self, number: int) -> int:
+        """Return how many messages a child has begun."""
+        return sum(self._of_seats(number, layout.BEGUN))
+
+    def running(self, number: int) -> list[Running]:
+        """Return what a child is busy with alone, oldest first."""
+        found = [running for seat in self.seats if (running := self._running(number, seat))]
+        return sorted(found, key=lambda each: each.since_ns)
+
+    def came_back_s(self, number: int) -> float:
+        """Return when a child last said of a seat that nothing runs there, or something new; monotonic."""
+        return max(self._of_seats(number, layout.SINCE)) / 1e9
+
+    def warn(self, number: int, running: Running) -> None:
+        """Say that a message has overrun its soft limit."""
+        self.words[self.layout.seat(number, running.seat) + layout.WARNED] = running.number
+
+    def watch(self, *, watching: bool) -> None:
+        """Say whether children need not ring when they claim several messages."""
+        self.words[layout.WATCHING] = watching
+
+    def buffered(self, number: int, seat: int, least: int = 1) -> list[int]:
+        """Return of which queues a seat holds messages that it has not started and may start.
+
+        Claims of fewer than `least` messages are passed over.
+        """
+        words, found = self.words, []
+        for index in range(len(self.queues)):
+            at = self.layout.place(number, seat, index)
+            if words[at + layout.STARTED] < words[at + layout.SIZE] >= least:
+                claim = words[at + layout.CLAIM]
+                if claim not in (NO_CLAIM, words[at + layout.REVOKED] - 1):
+                    found.append(index)
+        return found
+
+    def touched_s(self, number: int, seat: int) -> float:
+        """Return when a seat began what it runs, claimed several, or said last that nothing runs."""
+        return self.words[self.layout.seat(number, seat) + layout.SINCE] / 1e9
+
+    def revoke(self, number: int, seat: int, queue_index: int) -> None:
+        """Have a seat start nothing more of what it has claimed. What it has started, `revoked` says.
+
+        In between there must be a barrier: otherwise it could look before this, and be seen after that.
+        """
+        at = self.layout.place(number, seat, queue_index)
+        self.words[at + layout.REVOKED] = (self.words[at + layout.CLAIM] + 1) % _NO_NEXT
+
+    def revoked(self, number: int, seat: int, queue_index: int) -> Place | None:
+        """Return a place whose claim is revoked, with all of it that is started; None if it has moved on."""
+        at = self.layout.place(number, seat, queue_index)
+        names = self.words[at + layout.INCARNATION], self.words[at + layout.CLAIM]
+        place = self._place(number, seat, queue_index)
+        again = self.words[at + layout.INCARNATION], self.words[at + layout.CLAIM]
+        if names != again or self.words[at + layout.REVOKED] != place.claim + 1:
+            return None  # the count may be that of another claim
+        return place if place.started < place.size else None
+
+    def _of_seats(self, number: int, field: int) -> Iterator[int]:
+        return (self.words[self.layout.seat(number, seat) + field] for seat in self.seats)
+
+    def _places(self, queue_index: int) -> Iterator[int]:
+        return (
+            self.layout.place(number, seat, queue_index) for number in self.numbers for seat in self.seats
+        )
+
+    def _known(self, queue_index: int, field: int) -> list[int]:
+        return [word for at in self._places(queue_index) if (word := self.words[at + field])]
+
+    def _running(self, number: int, seat: int) -> Running | None:
+        """Return what runs there; also None where it has ended, and no other has begun."""
+        at, words = self.layout.seat(number, seat), self.words
+        begun = words[at + layout.BEGUN]
         for _ in range(_TRIES):
-            version = words[at + _VERSION]
-            queue, high, low, since = (words[at + field] for field in (_QUEUE, _ID_HIGH, _ID_LOW, _SINCE))
-            if version % 2 == 0 and version == words[at + _VERSION]:
+            version = words[at + layout.VERSION]
+            queue, message_id, since = RECORD.unpack_from(self.bytes, (at + layout.QUEUE) * layout.WORD)
+            if version % 2 == 0 and version == words[at + layout.VERSION]:
                 break
         else:  # its child died while writing it
             return None
-        if not queue:
+        if not queue or not self._place(number, seat, queue - 1).is_running:
             return None
-        message_id = id_text(high.to_bytes(8) + low.to_bytes(8)) if high else None
-        return Running(self.queues[queue - 1], message_id, since)
+        known = None if message_id == NOBODY else id_text(message_id)
+        return Running(self.queues[queue - 1], known, since, seat, begun)
 
-    def _place(self, number: int, index: int) -> Place:
-        at = self.place(number, index)
-        fields = (self.words[at + field] for field in (_INCARNATION, _CLIENT, _CLAIM, _STARTED, _FINISHED))
-        return Place(self.queues[index], *fields)
-
-
-class Slot:
-    """A child's own record: the progress of its consumer, told to whoever reads the scoreboard."""
-
-    def __init__(self, board: Scoreboard, number: int) -> None:
-        """`number` counts from 1."""
-        self.number = number
-        self._words = board.words
-        self._at = board.slot(number)
-        self._index = {queue: index for index, queue in enumerate(board.queues)}
-        self._places = {queue: board.place(number, index) for queue, index in self._index.items()}
-        self._shared = {queue: board.shared(index) for queue, index in self._index.items()}
-
-    def take(self, ticket: int) -> bool:
-        """Say which process this is; False if the slot was given to another one meanwhile.
-
-        First the pid, then the look at the ticket: whoever withdraws it sees the pid, or is seen.
-        """
-        if self._words[self._at + _TICKET] != ticket:
-            return False
-        self._words[self._at + _PID] = os.getpid()
-        if self._words[self._at + _TICKET] != ticket:
-            return False
-        self._words[self._at + _STATE] = STARTING
-        return True
-
-    def is_paused(self, queue: str) -> bool:
-        """Look whether the supervisor has seen that a queue is paused."""
-        return bool(self._words[self._shared[queue] + _PAUSED])
-
-    def is_fresh(self, queue: str) -> bool:
-        """Look whether the supervisor has renewed the leases on a queue within half of one."""
-        return time.monotonic_ns() - self._words[self._shared[queue] + _RENEWED] < FRESH_NS
-
-    def idle(self) -> None:
-        """Show that nothing runs."""
-        self._show(0, 0, 0, 0)
-        self._words[self._at + _STATE] = IDLE
-
-    def stopping(self) -> None:
-        """Show that this child was told to stop, and what ran is over."""
-        self._show(0, 0, 0, 0)
-        self._words[self._at + _STATE] = STOPPING
-
-    def running(self, delivery: Delivery, handler: str) -> None:
-        """Show what runs, since when."""
-        del handler  # the supervisor knows the handler of each queue
-        message_id = peek_id(delivery.raw)
-        high, low = int.from_bytes(message_id[:8]), int.from_bytes(message_id[8:])
-        self._show(self._index[delivery.queue] + 1, high, low, time.monotonic_ns())
-        self._words[self._at + _BEGUN] += 1
-        self._words[self._at + _STATE] = BUSY
-
-    def registered(self, queue: str, incarnation: int, client_id: int) -> None:
-        """Show who serves a queue."""
-        at = self._places[queue]
-        self._words[at + _CLAIM] = NO_CLAIM
-        self._words[at + _CLIENT] = client_id
-        self._words[at + _INCARNATION] = incarnation
-
-    def claimed(self, queue: str, claim: int) -> None:
-        """Show a new claim. In between it matches none in Redis, so no mixture of two is ever believed."""
-        at = self._places[queue]
-        self._words[at + _CLAIM] = NO_CLAIM
-        self._words[at + _STARTED] = 0
-        self._words[at + _FINISHED] = 0
-        self._words[at + _CLAIM] = claim
-
-    def started(self, queue: str, index: int) -> None:
-        """Show which frame of the claim runs; those before it are done."""
-        at = self._places[queue]
-        self._words[at + _FINISHED] = index
-        self._words[at + _STARTED] = index + 1
-
-    def finished(self, queue: str, index: int) -> None:
-        """Show that a frame of the claim is done."""
-        self._words[self._places[queue] + _FINISHED] = index + 1
-
-    def _show(self, queue: int, high: int, low: int, since_ns: int) -> None:
-        words, at = self._words, self._at
-        version = words[at + _VERSION]
-        words[at + _VERSION] = version + 1
-        words[at + _QUEUE] = queue
-        words[at + _ID_HIGH] = high
-        words[at + _ID_LOW] = low
-        words[at + _SINCE] = since_ns
-        words[at + _VERSION] = version + 2
-
-
-def size(queues: int, slots: int) -> int:
-    """Return the bytes that a scoreboard takes."""
-    return _WORD * (_SHARED * queues + slots * (_CHILD + _PLACE * queues))
-
-
-def new_file(most_bytes: int) -> int:
-    """Return the descriptor of a file in memory that a fresh interpreter can be given."""
-    if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("hotqueue-scoreboard")
-    else:
-        with tempfile.TemporaryFile() as file:
-            descriptor = os.dup(file.fileno())
-    os.ftruncate(descriptor, most_bytes)
-    return descriptor
+    def _place(self, number: int, seat: int, index: int) -> Place:
+        at = self.layout.place(number, seat, index)
+        incarnation, client_id, claim, started, finished, size = (self.words[at + field] for field in _COUNTS)
+        text_at = at + layout.SEEN_AS
+        seen_as = self.words[text_at : text_at + layout.SEEN_AS_WORDS].tobytes().rstrip(b"\0")
+        text = seen_as.decode(errors="replace")
+        return Place(self.queues[index], incarnation, client_id, claim, started, finished, size, text)

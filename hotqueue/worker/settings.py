@@ -5,10 +5,11 @@ import tomllib
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from hotqueue.errors import ConfigurationError
 from hotqueue.keys import check_name
+
+ROOM = 64 + 1  # for children that TTIN asks for, and a successor: memory that nobody touches until then
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +37,35 @@ class Settings:
     shutdown_timeout: float = 25.0
     connect_timeout: float = 30.0
     max_crashes: int = 3
-    prefetch: int = 1
+    max_dead: int | None = None
+    max_dead_age: float | None = None
+    time_limit: float | None = None
+    soft_time_limit: float | None = None
+    max_messages: int | None = None
+    max_memory: float | None = None  # MiB
+    prefetch: int | None = None  # by estimate
+    prefetch_ms: float = 10.0
+    threads: int = 1  # of a child, for messages
+    tasks: int = 1  # likewise
     burst: bool = False
     check: bool = False
+    name: str = ""
+    status_file: str | None = None
+    metrics: tuple[str, int] | None = None  # host and port
+    pid: str | None = None  # the path of a pid file
+    reload: bool = False
     log_level: str = "info"
     log_format: str = "auto"
+
+    @property
+    def most_children(self) -> int:
+        """How many children there may be at a time, after any number of TTIN."""
+        return self.concurrency + ROOM
+
+    @property
+    def seats(self) -> int:
+        """How many messages a child may run at a time."""
+        return max(self.threads, self.tasks)
 
     def dump(self) -> str:
         """Return JSON for `load`."""
@@ -52,7 +77,9 @@ class Settings:
         found = json.loads(text)
         queues = found.pop("queues")
         choice = QueueChoice(tuple(queues["names"]), queues["weights"])
-        return cls(**{**found, "targets": tuple(found["targets"]), "queues": choice})
+        address = found.pop("metrics")
+        metrics = None if address is None else tuple(address)
+        return cls(**{**found, "targets": tuple(found["targets"]), "queues": choice, "metrics": metrics})
 
 
 def parse_queues(text: str) -> QueueChoice:
@@ -71,8 +98,11 @@ def parse_queues(text: str) -> QueueChoice:
     )
 
 
-def from_pyproject(path: Path, options: AbstractSet[str]) -> dict[str, Any]:
-    """Return [tool.hotqueue] of the file, if it is there. Raises ConfigurationError for what is no option."""
+def from_pyproject(path: Path, options: AbstractSet[str]) -> dict[str, str]:
+    """Return [tool.hotqueue] of the file, if it is there, each value as the command line would have it.
+
+    Raises ConfigurationError for what is no option, or no text, number or boolean.
+    """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {}).get("hotqueue", {})
         chosen = {name.replace("-", "_"): value for name, value in table.items()}
@@ -81,11 +111,18 @@ def from_pyproject(path: Path, options: AbstractSet[str]) -> dict[str, Any]:
     except (OSError, ValueError, AttributeError) as error:  # unreadable, no TOML, no table
         msg = f"cannot read [tool.hotqueue] in {path.resolve()}: {error}"
         raise ConfigurationError(msg) from error
-    for name in chosen:
-        if name not in options:
-            msg = f"[tool.hotqueue] in {path.resolve()}: there is no option {name!r}"
+    for name, value in chosen.items():
+        problem = f"there is no option {name!r}" if name not in options else None
+        if not isinstance(value, str | int | float):
+            problem = problem or f"{name} = {value!r} is not text: write it as on the command line"
+        if problem is not None:
+            msg = f"[tool.hotqueue] in {path.resolve()}: {problem}"
             raise ConfigurationError(msg)
-    return chosen
+    return {name: _as_typed(value) for name, value in chosen.items()}
+
+
+def _as_typed(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _weight(part: str) -> int:

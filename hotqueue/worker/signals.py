@@ -11,8 +11,11 @@ from hotqueue.wakeup import Wakeup
 
 Handler = Callable[[int, FrameType | None], None]
 
-_STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
-_SUPERVISOR = (*_STOPS, signal.SIGCHLD)
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+_ORDERS = (signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGTSTP, signal.SIGCONT, signal.SIGUSR1)
+# A child has claimed several messages. By default it does nothing, whoever gets it in the supervisor's place.
+CLAIMED = signal.SIGURG
+_SUPERVISOR = (*STOPS, *_ORDERS, signal.SIGCHLD, CLAIMED)
 # Meant for the supervisor, but a terminal or `kill -- -GROUP` sends them to its children as well.
 _FOR_THE_GROUP = (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP, signal.SIGUSR2)
 _BLOCKED = {*_SUPERVISOR, *_FOR_THE_GROUP}
@@ -40,7 +43,7 @@ class Inbox:
 
 def for_template(wakeup: Wakeup) -> None:
     """Leave group signals to the supervisor, wake up when a child ends. Unblocks what `blocked` blocked."""
-    for number in (*_FOR_THE_GROUP, signal.SIGTERM, signal.SIGCHLD):
+    for number in (*_FOR_THE_GROUP, signal.SIGUSR1, signal.SIGTERM, signal.SIGCHLD):
         signal.signal(number, _nothing)
     wakeup.on_signals()
     _unblock()
@@ -60,6 +63,11 @@ def for_child(wakeup: Wakeup) -> None:
     _unblock()
 
 
+def on_soft_limit(interrupt: Callable[[], None]) -> None:
+    """Have the supervisor's USR2 call `interrupt` in this child."""
+    signal.signal(signal.SIGUSR2, lambda _number, _frame: interrupt())
+
+
 @contextlib.contextmanager
 def blocked() -> Iterator[None]:
     """Hold signals back, from before a fork or an exec until the new process has its own handlers."""
@@ -73,7 +81,7 @@ def blocked() -> Iterator[None]:
 @contextlib.contextmanager
 def raised() -> Iterator[None]:
     """Have TERM and its like raise KeyboardInterrupt, as INT does, for the time of the block."""
-    before = {number: signal.signal(number, signal.default_int_handler) for number in _STOPS}
+    before = {number: signal.signal(number, signal.default_int_handler) for number in STOPS}
     try:
         yield
     finally:
@@ -83,7 +91,7 @@ def raised() -> Iterator[None]:
 
 def ignore() -> None:
     """Let none that comes from now on spoil the exit code: an interpreter on its way out has no handlers."""
-    for number in _STOPS:
+    for number in (*STOPS, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 
 

@@ -1,39 +1,31 @@
 """The supervisor: as many children as asked for, until told to stop. It runs no user code and never waits."""
 
 import logging
+import os
 import select
 import signal
 import time
-from collections.abc import Callable, Sequence
-from enum import IntEnum
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 from hotqueue import events
 from hotqueue.wakeup import Wakeup
-from hotqueue.worker import policy, processes, scoreboard, signals, title
+from hotqueue.worker import processes, signals
 from hotqueue.worker.burst import Burst
-from hotqueue.worker.crew import Crew
-from hotqueue.worker.keeper import Connected, Drained, Hopeless
-from hotqueue.worker.keepers import Keepers
+from hotqueue.worker.crew import FORK_S, Crew
+from hotqueue.worker.generation import Generation
+from hotqueue.worker.generations import Generations
+from hotqueue.worker.herald import Herald
+from hotqueue.worker.processes import Ended
 from hotqueue.worker.recovery import Served, served_from
-from hotqueue.worker.scoreboard import Scoreboard
+from hotqueue.worker.reports import Broken, Drained, HandedBack, Hopeless
 from hotqueue.worker.settings import Settings
-from hotqueue.worker.templates import Templates
+from hotqueue.worker.stopping import ExitCode, Stopping
+from hotqueue.worker.watcher import Watcher
 
-MOST_QUEUES = 1024
 TICK_S = 1.0
-BURST_TICK_S = 0.05
-UNKILLABLE_S = 5.0  # that a killed child may need to go: one that hangs in the kernel never does
-SETTLE_S = 5.0  # for the keepers to give back what dead children held
-NEVER = float("inf")
-
-
-class ExitCode(IntEnum):
-    """What the worker's exit says."""
-
-    CLEAN = 0
-    UNCLEAN = 1
-    USAGE = 2
-    REDIS = 3
+SOON_S = 0.05  # to look again: for a burst that is over, a stack that is written, a child that is ready
+_STDERR = 2
 
 
 class Supervisor:
@@ -41,209 +33,242 @@ class Supervisor:
 
     def __init__(self, settings: Settings, on_check: Callable[[Sequence[Served]], None]) -> None:
         """`on_check` is called instead of serving, with `--check`, once all is imported and Redis answers."""
-        self.problem: str | None = None
         self._settings = settings
         self._on_check = on_check
-        self._code = ExitCode.CLEAN
+        self._has_terminal = os.isatty(_STDERR)  # asked now: one that has gone is none
         self._wakeup = Wakeup()
         self._signals = signals.Inbox(self._wakeup)
+        self._crew = Crew(settings)
+        self.stopping = Stopping(settings.shutdown_timeout)
+        self._herald = Herald(settings, self.stopping, self._crew.book)
         self._adopting = processes.adopt_orphans()
-        self._board_file = scoreboard.new_file(scoreboard.size(MOST_QUEUES, settings.concurrency))
-        self._templates = Templates(settings, self._board_file, self._wakeup, adopting=self._adopting)
-        self._served: list[Served] = []
-        self._crew: Crew | None = None
+        self._generations = Generations(
+            settings, self._crew, self._herald.publication, self._wakeup, adopting=self._adopting
+        )
+        self._watcher = Watcher(self._wakeup.wake) if settings.reload else None
         self._burst: Burst | None = None
-        self._keepers: Keepers | None = None
-        self._serving = False
-        self._stopping_since_s: float | None = None
-        self._kill_at_s = NEVER
-        self._kill_reason = f"did not stop within {settings.shutdown_timeout:g} s"
         self._show()
 
     def run(self) -> ExitCode:
         """Serve until told to stop, or until nothing is left to do; return the exit code."""
+        not_ours = processes.children()  # a private server, what a shell had started before it became us
+        self._herald.begin()
+        if self._watcher is not None:
+            self._watcher.start()
         while not self._is_over():
             self._wait()
             self._hear_signals()
-            self._hear_template()
+            self._hear_watcher()
+            self._hear_templates()
             self._hear_keepers()
             self._hear_deaths()
-            self._keep_template()
+            self._keep_generations()
             self._keep_crew()
             self._look_if_drained()
             self._enforce_deadline()
             self._show()
-        return self._end()
+        return self._end(not_ours)
 
     def _wait(self) -> None:
         now_s = time.monotonic()
-        until_s = now_s + (BURST_TICK_S if self._burst is not None else TICK_S)
-        if self._kill_at_s > now_s:
-            until_s = min(until_s, self._kill_at_s)
-        if self._stopping_since_s is None:
-            until_s = min(until_s, self._templates.next_s)
-            if self._crew is not None and self._serving and self._templates.is_ready:
-                until_s = min(until_s, self._crew.next_s)
+        soon = self._burst is not None or self._crew.stacks.is_due or self._crew.is_growing
+        until_s = now_s + min(SOON_S if soon else TICK_S, self._crew.look_every_s)
+        until_s = min(until_s, self._herald.systemd.feed_at_s)
+        if not self.stopping.is_late:
+            until_s = min(until_s, self.stopping.kill_at_s)
+        if not self.stopping.is_under_way:
+            until_s = min(until_s, self._generations.next_s, self._crew.next_s)
         poll = select.poll()
-        for descriptor in (self._wakeup.fileno(), *self._templates.filenos()):
+        for descriptor in (self._wakeup.fileno(), *self._generations.filenos()):
             poll.register(descriptor, select.POLLIN)
-        poll.poll(max(0.0, until_s - now_s) * 1000 + 1)
+        while not poll.poll(max(0.0, min(until_s, self._look_at_claims()) - now_s) * 1000 + 1):
+            now_s = time.monotonic()
+            if now_s >= until_s:
+                break
         self._wakeup.drain()
 
+    def _look_at_claims(self) -> float:
+        """Return when to look again."""
+        at_once = self.stopping.is_under_way or self._crew.is_quiet
+        looks = (
+            each.overstays.look(self._crew.slots(each), at_once=at_once)
+            for each in self._generations.all
+            if each.overstays is not None
+        )
+        return min(looks, default=float("inf"))
+
     def _is_over(self) -> bool:
-        if self._stopping_since_s is None:
-            return False
-        gone = self._crew is None or not self._crew.size
-        return gone or time.monotonic() > self._kill_at_s + UNKILLABLE_S
+        return self.stopping.is_under_way and (not self._crew.size or self.stopping.is_hopeless)
 
     def _hear_signals(self) -> None:
         for number in self._signals.take():
-            if number == signal.SIGCHLD:
-                continue
-            if self._stopping_since_s is None:
-                self._stop(number.name)
-            elif number == signal.SIGINT and policy.is_forced(self._stopping_since_s, time.monotonic()):
-                self._kill_now("second SIGINT")
-            if number == signal.SIGQUIT:
-                self._kill_now("SIGQUIT")
+            if number in signals.STOPS or (number == signal.SIGHUP and self._has_terminal):
+                if number == signal.SIGQUIT:
+                    self.stopping.at_once("SIGQUIT")
+                if not self.stopping.is_under_way:
+                    self._stop(number.name)
+                elif number == signal.SIGINT:
+                    self.stopping.insist()
+            elif not self.stopping.is_under_way:
+                self._obey(number)
 
-    def _hear_template(self) -> None:
-        for report in self._templates.reports():
+    def _obey(self, number: signal.Signals) -> None:
+        match number:
+            case signal.SIGHUP:
+                self._generations.begin("SIGHUP")
+            case signal.SIGTTIN:
+                self._crew.more()
+            case signal.SIGTTOU:
+                self._crew.fewer()
+            case signal.SIGTSTP | signal.SIGCONT:
+                self._crew.quiet(quiet=number == signal.SIGTSTP)
+            case signal.SIGUSR1:
+                self._crew.ask_stacks()
+
+    def _hear_watcher(self) -> None:
+        changed = self._watcher.take() if self._watcher is not None else []
+        if changed and not self.stopping.is_under_way:
+            self._generations.begin(f"changed: {', '.join(changed)}")
+
+    def _hear_templates(self) -> None:
+        for generation in self._generations.all:
+            self._hear_template(generation)
+
+    def _hear_template(self, generation: Generation) -> None:
+        for report in generation.template.reports():
             match report:
+                case {"refused": str(cause)}:
+                    generation.problem = ExitCode.USAGE, cause
                 case {"ready": list(described)}:
-                    self._meet(served_from(described))
-                case {"forked": int(slot), "pid": int(pid)} if self._crew is not None:
+                    generation.meet(served_from(described))
+                case {"forked": int(slot), "pid": int(pid)}:
                     self._crew.forked(slot, pid)
-                    if self._stopping_since_s is not None:
+                    if self.stopping.is_under_way:
                         self._crew.terminate()
-                case {"fork_failed": int(slot), "error": str(error)} if self._crew is not None:
+                case {"fork_failed": int(slot), "error": str(error)}:
                     self._crew.fork_failed(slot, error, stillborn=report["stillborn"])
-                case {"exited": int(pid), "status": int(status)} if self._crew is not None:
-                    self._crew.ended(pid, status)
+                case {"exited": dict(ended)}:
+                    self._crew.ended(Ended.load(ended))
 
     def _hear_keepers(self) -> None:
-        for report in self._keepers.reports() if self._keepers is not None else ():
-            match report:
-                case Connected():
-                    self._begin_serving()
-                case Hopeless(problem=problem):
-                    self._fail(ExitCode.REDIS, problem)
-                case Drained(empty=empty):
-                    if self._burst is not None and self._burst.is_over(empty=empty):
-                        self._stop("burst: nothing is waiting or in flight here")
+        for generation in self._generations.all:
+            for report in generation.keepers.reports():
+                match report:
+                    case Hopeless(problem=problem) if generation is self._generations.coming:
+                        generation.problem = ExitCode.REDIS, problem
+                    case Hopeless(problem=problem) if generation in self._generations.in_use:
+                        self._fail(ExitCode.REDIS, problem)
+                    case Broken(problem=problem):
+                        self._fail(ExitCode.UNCLEAN, problem)
+                    case HandedBack(count=count, ids=ids):
+                        self.stopping.handed_back(count, ids)
+                    case Drained(empty=empty) if generation is self._generations.serving:
+                        if self._burst is not None and self._burst.is_over(empty=empty):
+                            self._stop("burst: nothing is waiting or in flight here")
 
     def _hear_deaths(self) -> None:
-        for pid, status in processes.reap():
-            if pid == self._templates.pid:
-                self._hear_template()  # what it said last
-                self._templates.ended(status)
-                if self._crew is not None:
-                    self._crew.forget_unforked()
-                    if not self._adopting:  # they were its children
-                        self._crew.kill_unwatched("the template died")
-            elif self._crew is not None:
-                self._crew.ended(pid, status)
+        for ended in processes.reap():
+            generation = self._generations.of_template(ended.pid)
+            if generation is None:
+                self._crew.ended(ended)
+            else:
+                self._hear_template(generation)  # what it said last
+                self._generations.ended(generation, ended.status)
 
-    def _keep_template(self) -> None:
-        if self._stopping_since_s is None:
-            self._templates.keep()
-            if self._templates.problem is not None:
-                self._fail(ExitCode.USAGE, self._templates.problem)
+    def _keep_generations(self) -> None:
+        if self.stopping.is_under_way:
+            return
+        self._generations.keep()
+        if self._generations.problem is not None:
+            self._fail(*self._generations.problem)
+        coming = self._generations.coming
+        if coming is None or not coming.keepers.are_connected or self._is_going_home:
+            return
+        if self._generations.serving is None:
+            self._begin_serving(coming)
+        else:
+            self._crew.try_out(coming)
+            if coming.is_proven:
+                self._take_over(coming, events.SUPERVISOR_RELOADED)
 
-    def _meet(self, served: list[Served]) -> None:
-        """Learn from a template that is ready which queues there are."""
-        if self._keepers is not None:  # a new template after the old one died
-            if list(map(_essence, served)) != list(map(_essence, self._served)):
-                self._fail(ExitCode.UNCLEAN, "the application's queues have changed: start the worker again")
-            return
-        if len(served) > MOST_QUEUES:
-            self._fail(ExitCode.USAGE, f"one worker serves {MOST_QUEUES} queues at most, not {len(served)}")
-            return
-        self._served = served
-        board = Scoreboard(self._board_file, [each.queue for each in served], self._settings.concurrency)
-        self._keepers = Keepers(served, board, self._settings.max_crashes, self._wakeup.wake)
-        self._crew = Crew(board, served, self._templates.fork, self._keepers.recover)
-        self._keepers.start(self._settings.connect_timeout)
-
-    def _begin_serving(self) -> None:
-        if self._stopping_since_s is not None or self._crew is None or self._keepers is None:
-            return
+    def _begin_serving(self, first: Generation) -> None:
         if self._settings.check:
-            self._on_check(self._served)
+            self._on_check(list(first.served.values()))
             self._stop("check")
             return
-        self._serving = True
+        told = {"concurrency": self._settings.concurrency, "why": self._settings.concurrency_why}
+        self._take_over(first, events.SUPERVISOR_STARTED, **told)
+
+    def _take_over(self, coming: Generation, event: str, **known: Any) -> None:
+        self._generations.take_over(coming)
         if self._settings.burst:
-            self._burst = Burst(self._crew, self._keepers.look_if_drained)
-        events.emit(
-            logging.INFO,
-            events.SUPERVISOR_STARTED,
-            queues=",".join(each.queue for each in self._served),
-            concurrency=self._settings.concurrency,
-            why=self._settings.concurrency_why,
-            redis=",".join(sorted({str(each.address) for each in self._served})),
-        )
+            self._burst = Burst(self._crew, coming.keepers.look_if_drained)
+        served = coming.served.values()
+        redis = ",".join(sorted({str(each.address) for each in served}))
+        events.emit(logging.INFO, event, queues=",".join(coming.served), **known, redis=redis)
 
     def _keep_crew(self) -> None:
-        if not self._serving or self._stopping_since_s is not None or self._crew is None:
-            return
-        if self._burst is not None and self._burst.is_leaving:
+        self._crew.stacks.tell()
+        self._crew.inspect()
+        if self._generations.serving is None or self.stopping.is_under_way or self._is_going_home:
             return
         if self._crew.problem is not None:
             self._fail(ExitCode.UNCLEAN, self._crew.problem)
         elif self._crew.is_gone:
             self._stop("every child was told to stop")
-        elif self._templates.is_ready:
+        else:
             self._crew.fill()
 
+    @property
+    def _is_going_home(self) -> bool:
+        """Whether a burst has sent the children home: nobody takes their places."""
+        return self._burst is not None and self._burst.is_leaving
+
     def _look_if_drained(self) -> None:
-        if self._burst is not None and self._stopping_since_s is None:
+        if self._burst is not None and not self.stopping.is_under_way and len(self._generations.in_use) == 1:
             self._burst.look()
 
     def _stop(self, reason: str) -> None:
-        if self._stopping_since_s is not None:
+        if self.stopping.is_under_way:
             return
-        self._stopping_since_s = time.monotonic()
-        self._kill_at_s = self._stopping_since_s + self._settings.shutdown_timeout
-        if self._crew is not None:
-            if self._serving:
-                events.emit(logging.INFO, events.SUPERVISOR_STOPPING, reason=reason, busy=self._crew.busy())
-            self._crew.terminate()
+        self.stopping.begin()
+        if self._generations.serving is not None:
+            self.stopping.announce(reason, self._crew.busy(), self._crew.oldest_s)
+        self._generations.give_up()
+        self._crew.terminate()
 
     def _fail(self, code: ExitCode, problem: str) -> None:
-        if self._stopping_since_s is None:
-            self.problem = problem
-            self._code = code
+        if not self.stopping.is_under_way:
+            self.stopping.blame(code, problem)
             self._stop(problem)
 
-    def _kill_now(self, reason: str) -> None:
-        self._kill_at_s = min(self._kill_at_s, time.monotonic())
-        self._kill_reason = reason
-
     def _enforce_deadline(self) -> None:
-        if self._crew is None:
-            return
-        late = time.monotonic() >= self._kill_at_s
-        if late and self._crew.kill(self._kill_reason):
-            self._code = max(self._code, ExitCode.UNCLEAN)
-        if self._crew.is_stuck or (late and self._crew.is_forking):
-            self._templates.kill()  # another one is started, unless this is the end
+        late = self.stopping.is_late
+        if late and (ran := self._crew.kill(self.stopping.kill_reason)):
+            self.stopping.blame(ExitCode.UNCLEAN)
+            self.stopping.killed(ran)
+        for generation in self._crew.stuck(0.0 if late else FORK_S):
+            generation.template.kill()  # another one is started, unless this is the end
 
-    def _end(self) -> ExitCode:
-        unsettled = self._keepers.stop(SETTLE_S) if self._keepers is not None else 0
+    def _end(self, not_ours: Collection[int]) -> ExitCode:
+        unsettled = self._generations.end(time.monotonic() + self.stopping.settle_s)
         if unsettled:
-            self._code = max(self._code, ExitCode.UNCLEAN)
+            self.stopping.blame(ExitCode.UNCLEAN)
             reason = f"Redis was not told of {unsettled} ended children: what they held stays in flight"
             events.emit(logging.ERROR, events.REDIS_LOST, reason=reason)
-        self._templates.end()
-        if self._serving:
-            events.emit(logging.INFO, events.SUPERVISOR_STOPPED, code=int(self._code))
-        return self._code
+        if self._watcher is not None:
+            self._watcher.stop()
+        for pid in processes.end_children(not_ours) if self._adopting else ():
+            events.emit(logging.WARNING, events.ORPHAN_ENDED, pid=pid)
+        self._herald.end()
+        self._hear_keepers()  # what they gave back last
+        if self._generations.serving is not None:
+            self.stopping.report()
+        return self.stopping.code
 
     def _show(self) -> None:
-        busy, size = (self._crew.busy(), self._crew.size) if self._crew is not None else (0, 0)
-        title.supervisor(" ".join(self._settings.targets), busy, size)
-
-
-def _essence(served: Served) -> tuple[object, ...]:
-    return served.queue, served.delivery, served.address
+        if self._settings.check:  # perhaps beside a worker of the same name
+            return
+        serving, is_reloading = self._generations.serving, self._generations.coming is not None
+        keepers = serving.keepers if serving is not None else None
+        self._herald.show(self._crew, keepers, is_reloading=is_reloading)

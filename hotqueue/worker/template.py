@@ -7,27 +7,43 @@ just long enough to see the children off.
 import contextlib
 import gc
 import json
-import logging
 import os
 import select
 import signal
 import socket
 import sys
-import threading
 import time
+from collections import deque
 from collections.abc import Iterator
+from dataclasses import asdict
+from functools import partial
 from typing import Any, NoReturn
 
-from hotqueue import events
+from hotqueue import __version__, hooks
 from hotqueue.errors import HotQueueError
 from hotqueue.upkeep import LEASE_MS
 from hotqueue.wakeup import Wakeup
-from hotqueue.worker import application, child, logs, output, policy, processes, signals, title
-from hotqueue.worker.scoreboard import Scoreboard, Slot
+from hotqueue.worker import (
+    application,
+    child,
+    leftovers,
+    logs,
+    output,
+    policy,
+    processes,
+    signals,
+    tally,
+    title,
+)
+from hotqueue.worker.scoreboard import Scoreboard
+from hotqueue.worker.seat import Slot
 from hotqueue.worker.settings import Settings
+from hotqueue.worker.stacks import write_to
 
 ORPHANS_S = LEASE_MS / 1000 - 20  # at most: then nobody renews what the children hold, and others take it
 POLL_S = 0.05
+_UPGRADED = "HotQueue itself has changed from version"
+MOST_DESCRIPTORS = 16  # that come with what is read at once: each request has one
 
 
 class StillbornError(Exception):
@@ -39,7 +55,9 @@ def main() -> NoReturn:
     control, board, supervisor, adopting = (int(word) for word in sys.argv[1:5])
     for descriptor in (control, board):
         os.set_inheritable(descriptor, False)  # noqa: FBT003 - it takes no keyword
-    sys.exit(Template(socket.socket(fileno=control), board, supervisor, adopting=bool(adopting)).run())
+    with socket.socket(fileno=control) as line:
+        code = Template(line, board, supervisor, adopting=bool(adopting)).run()
+    sys.exit(code)
 
 
 class Template:
@@ -54,6 +72,7 @@ class Template:
         self._wakeup = Wakeup()
         self._children: dict[int, processes.Handle] = {}
         self._unread = b""
+        self._stacks: deque[int] = deque()  # descriptors that came with requests not yet obeyed
         signals.for_template(self._wakeup)
 
     def run(self) -> int:
@@ -61,6 +80,9 @@ class Template:
         processes.die_with(self._supervisor, signal.SIGKILL)  # an import may hang
         first = next(self._requests(), None)
         if first is None:
+            return 0
+        if first["version"] != __version__:  # the two would read the scoreboard in different ways
+            self._say({"refused": f"{_UPGRADED} {first['version']} to {__version__}: start the worker again"})
             return 0
         self._settings = Settings.load(first["settings"])
         title.template(" ".join(self._settings.targets))
@@ -74,35 +96,30 @@ class Template:
         for request in self._requests():
             self._fork(int(request["fork"]), int(request["ticket"]))
         self._see_off()
+        hooks.run_last(hooks.STOP)
+        output.flush()
         return 0
 
     def _load(self) -> list[dict[str, object]]:
         """Import the application, make ready to fork, and describe the handlers. Raises HotQueueError."""
         output.make_lenient()
+        own = leftovers.sockets()
         settings = self._settings
         self._handlers = application.load(settings.targets, settings.queues)
-        report = [self._describe(handler) for handler in self._handlers]
+        report = [application.describe(handler, settings) for handler in self._handlers]
         queues = [handler.queue.name for handler in self._handlers]
-        self._board = Scoreboard(self._board_file, queues, settings.concurrency)
+        self._board = Scoreboard(self._board_file, queues, settings.most_children, settings.seats)
+        tally.make_room(self._board_file, len(queues), settings.most_children)
+        self._tally = tally.Tally(self._board_file, queues, settings.most_children)
         logs.respect_application(settings.log_level, settings.log_format)
+        if not settings.check:
+            application.start()
         signals.for_template(self._wakeup)  # again: the application may have set its own
-        if threading.active_count() > 1:
-            names = ", ".join(t.name for t in threading.enumerate() if t is not threading.main_thread())
-            reason = "threads started by an import do not exist in the children, and may harm their forks"
-            events.emit(logging.WARNING, events.TEMPLATE_THREADS, threads=names, reason=reason)
+        leftovers.warn(own)
         output.flush()
         gc.collect()
         gc.freeze()  # what was imported is never looked at again, so its pages stay shared with the children
         return report
-
-    def _describe(self, handler: application.AnyHandler) -> dict[str, object]:
-        return {
-            "queue": handler.queue.name,
-            "handler": handler.__name__,
-            "where": handler.where,
-            "delivery": handler.options.delivery,
-            "address": handler.queue.address.portable(),
-        }
 
     def _requests(self) -> Iterator[dict[str, Any]]:
         """Yield requests until the supervisor is gone; report ended children, where they are ours."""
@@ -119,9 +136,12 @@ class Template:
                 self._report_ended()
             if self._control.fileno() in ready:
                 try:
-                    data = self._control.recv(65536)
+                    data, stacks, _, _ = socket.recv_fds(self._control, 65536, MOST_DESCRIPTORS)
                 except ConnectionError:
-                    data = b""
+                    data, stacks = b"", []
+                for descriptor in stacks:
+                    os.set_inheritable(descriptor, False)  # noqa: FBT003 - it takes no keyword
+                self._stacks.extend(stacks)
                 if not data:
                     return
                 self._unread += data
@@ -129,9 +149,9 @@ class Template:
     def _report_ended(self) -> None:
         if self._adopting:
             return
-        for pid, status in processes.reap():
-            if self._children.pop(pid, None):
-                self._say({"exited": pid, "status": status})
+        for ended in processes.reap():
+            if self._children.pop(ended.pid, None):
+                self._say({"exited": asdict(ended)})
 
     def _fork(self, slot: int, ticket: int) -> None:
         self._forget_ended()
@@ -144,6 +164,8 @@ class Template:
             self._say({"fork_failed": slot, "error": str(error), "stillborn": stillborn})
         else:
             self._say({"forked": slot, "pid": pid})
+        finally:
+            os.close(self._stacks.popleft())
 
     def _fork_child(self, slot: int, ticket: int, *unneeded: int) -> int:
         parent = self._supervisor if self._adopting else os.getpid()
@@ -153,9 +175,13 @@ class Template:
             self._wakeup.close()
             for handle in self._children.values():
                 handle.close()
-            for descriptor in (self._board_file, *unneeded):
+            stack, *others = self._stacks
+            for descriptor in (self._board_file, *others, *unneeded):
                 os.close(descriptor)
-            child.main(Slot(self._board, slot), ticket, parent, self._handlers, self._settings)
+            write_to(stack)
+            ring = partial(processes.tell, self._supervisor, signals.CLAIMED)
+            own = Slot(self._board, slot, ring)
+            child.main(own, ticket, parent, self._handlers, self._settings, tally=self._tally)
         return pid
 
     def _fork_orphan(self, slot: int, ticket: int) -> int:

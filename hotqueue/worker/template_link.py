@@ -1,9 +1,8 @@
-"""The supervisor's end of a template: start it, ask it for forks, read what it reports, end it."""
+"""The supervisor's end of a template: start it, ask it for forks, read what it reports, have it end."""
 
 import contextlib
 import json
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -11,12 +10,11 @@ import sys
 import time
 from typing import Any
 
-from hotqueue.wakeup import Wakeup
+from hotqueue import __version__
 from hotqueue.worker import processes, signals
 from hotqueue.worker.settings import Settings
 
 END_S = 2.0
-POLL_S = 0.05
 
 
 class TemplateLink:
@@ -49,8 +47,12 @@ class TemplateLink:
         self._socket = ours
         self._unread = b""
         self._started_s = time.monotonic()
+        self._kill_s = 0.0
+        self.import_s: float | None = None  # how long it took to become ready
         self.is_ready = False
-        self._say({"settings": settings.dump()})
+        self.is_closed = False
+        self.has_ended = False
+        self._say({"settings": settings.dump(), "version": __version__})
 
     @property
     def pid(self) -> int:
@@ -62,48 +64,55 @@ class TemplateLink:
         """How long ago it was started."""
         return time.monotonic() - self._started_s
 
+    @property
+    def can_fork(self) -> bool:
+        """Whether it has imported the application, and nobody has ended it."""
+        return self.is_ready and not self.is_closed
+
     def fileno(self) -> int:
-        """Return the descriptor to poll for reports."""
+        """Return the descriptor to poll for reports, -1 once it is closed."""
         return self._socket.fileno()
 
-    def fork(self, slot: int, ticket: int) -> None:
-        """Ask for a child; the answer is a report."""
-        self._say({"fork": slot, "ticket": ticket})
+    def fork(self, slot: int, ticket: int, stack: int) -> None:
+        """Ask for a child, which gets the descriptor `stack`; the answer is a report."""
+        self._say({"fork": slot, "ticket": ticket}, stack)
 
     def reports(self) -> list[dict[str, Any]]:
         """Return what it has said since the last time, without waiting."""
+        if self.is_closed:
+            return []
         try:
             while data := self._socket.recv(65536, socket.MSG_DONTWAIT):
                 self._unread += data
         except (BlockingIOError, ConnectionError):
             pass
         *lines, self._unread = self._unread.split(b"\n")
-        return [json.loads(line) for line in lines]
+        reports = [json.loads(line) for line in lines]
+        if not self.is_ready and any("ready" in report for report in reports):
+            self.is_ready, self.import_s = True, self.lived_s
+        return reports
 
     def ended(self, status: int) -> None:
         """Note that it was reaped."""
         self._process.returncode = os.waitstatus_to_exitcode(status)
         self._socket.close()
+        self.is_closed = self.has_ended = True
 
     def kill(self) -> None:
         """Kill it."""
-        processes.kill(self.pid, signal.SIGKILL)
+        if not self.has_ended:
+            processes.kill(self.pid, signal.SIGKILL)
 
-    def end(self, wakeup: Wakeup) -> None:
-        """Have it end, and reap it; `wakeup` wakes at each SIGCHLD."""
-        self._socket.close()
-        if not self.is_ready:  # it imports, and has no ear for us
+    def close(self) -> None:
+        """Have it end; call this again until it has. It must have no children: it would see them off."""
+        if not self.is_closed:
+            self.is_closed = True
+            self._socket.close()
+            # While it imports, it has no ear for us.
+            self._kill_s = time.monotonic() + (END_S if self.is_ready else 0.0)
+        if time.monotonic() >= self._kill_s:
             self.kill()
-        kill_s = time.monotonic() + END_S
-        poll = select.poll()
-        poll.register(wakeup, select.POLLIN)
-        while self.pid not in dict(processes.reap()) and time.monotonic() < kill_s + END_S:
-            if time.monotonic() > kill_s:
-                self.kill()
-            poll.poll(POLL_S * 1000)
-            wakeup.drain()
-        self._process.returncode = 0  # it is reaped, or will never be
 
-    def _say(self, request: dict[str, object]) -> None:
+    def _say(self, request: dict[str, object], *descriptors: int) -> None:
         with contextlib.suppress(ConnectionError):  # it has ended, and that is about to be noticed
-            self._socket.sendall(json.dumps(request).encode() + b"\n")
+            socket.send_fds(self._socket, [json.dumps(request).encode() + b"\n"], descriptors)

@@ -1,12 +1,14 @@
 """Process titles, as `ps` shows them. No secrets: setproctitle also hides what stood in argv."""
 
 import time
+from collections.abc import Mapping, Sequence
 
 from setproctitle import setproctitle
 
 from hotqueue.delivery import Delivery
+from hotqueue.worker.reading import Running
 
-EVERY_S = 0.1  # for messages of one kind: a title costs a few microseconds, a fast handler less
+EVERY_NS = 100_000_000  # for messages of one kind: a title costs a few microseconds, a fast handler less
 
 
 def supervisor(targets: str, busy: int, children: int) -> None:
@@ -25,8 +27,8 @@ class ChildTitle:
     def __init__(self, number: int) -> None:
         """`number` counts from 1."""
         self._number = number
-        self._shown: tuple[str, str] | None = None
-        self._next_s = 0.0
+        self._shown: str | None = None  # a queue, which has one handler
+        self._next_ns = 0
 
     def idle(self) -> None:
         """Show that the child waits."""
@@ -36,12 +38,20 @@ class ChildTitle:
         """Show that the child leaves."""
         self._show("stopping")
 
-    def running(self, delivery: Delivery, handler: str) -> None:
-        """Show what runs, unless that stands there since just before."""
-        what, now_s = (delivery.queue, handler), time.monotonic()
-        if what != self._shown or now_s >= self._next_s:
-            self._show(f"{delivery.queue} {handler} since {time.strftime('%H:%M:%S')}")
-            self._shown, self._next_s = what, now_s + EVERY_S
+    def running(self, delivery: Delivery, now_ns: int) -> None:
+        """Show what runs, unless that stands there since just before; `now_ns` is monotonic."""
+        if now_ns >= self._next_ns or delivery.queue != self._shown:
+            self._show(f"{delivery.queue} {delivery.handler} since {time.strftime('%H:%M:%S')}")
+            self._shown, self._next_ns = delivery.queue, now_ns + EVERY_NS
+
+    def several(self, running: Sequence[Running], names: Mapping[str, str]) -> None:
+        """Show how many run, and the oldest of them; `names` are those of the handlers of the queues."""
+        if not running:
+            self.idle()
+            return
+        since = time.strftime("%H:%M:%S", time.localtime(time.time() - running[0].for_ms / 1000))
+        count = f"{len(running)} running, " if len(running) > 1 else ""
+        self._show(f"{count}{running[0].queue} {names[running[0].queue]} since {since}")
 
     def _show(self, what: str) -> None:
         setproctitle(f"hotqueue: child {self._number} {what}")

@@ -1,0 +1,58 @@
+"""The pid file: it names the supervisor, and is locked as long as that lives, whatever pid is used again."""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from hotqueue.errors import ConfigurationError, HotQueueError
+
+
+class PidFileInUse(HotQueueError):
+    """A living worker has it."""
+
+
+@contextlib.contextmanager
+def held(path: str | None) -> Iterator[None]:
+    """Hold a pid file, which is gone afterwards; None is none.
+
+    Raises PidFileInUse, or ConfigurationError if there can be no file there.
+    """
+    if path is None:
+        yield
+        return
+    descriptor = _locked(Path(path))
+    try:
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, b"%d\n" % os.getpid())
+        yield
+    finally:
+        Path(path).unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _locked(path: Path) -> int:
+    while True:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            msg = f"{path} cannot be the pid file: {error.strerror}"
+            raise ConfigurationError(msg) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = os.read(descriptor, 20).decode(errors="replace").strip()
+            os.close(descriptor)
+            msg = f"{path} is in use by the worker with pid {pid}: stop that, or name another file with --pid"
+            raise PidFileInUse(msg) from None
+        if _is_at(descriptor, path):
+            return descriptor
+        os.close(descriptor)  # its holder took the file away between our two steps
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False

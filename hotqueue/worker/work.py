@@ -1,0 +1,58 @@
+"""The work of a child, as its consumers need it: how messages come in, and what is done with them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hotqueue.at_most_once import AtMostOnce
+from hotqueue.connection import CONSUMER_TIMEOUT_S, Connection
+from hotqueue.delivery import Lane, Progress
+from hotqueue.ending import Assignment
+from hotqueue.execution import Count
+from hotqueue.handler import Handler
+from hotqueue.rota import Rota
+from hotqueue.worker import processes
+from hotqueue.worker.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is to be done, and who hears of it: the supervisor, `watched_by`; `count` is told how runs end."""
+
+    handlers: Sequence[Handler[..., Any]]
+    settings: Settings
+    watched_by: int
+    count: Count  # in one thread at a time
+
+    def assignments(self) -> list[Assignment]:
+        """Return what to call with the messages of each queue."""
+        return [handler.queue.assignment(handler) for handler in self.handlers]
+
+    def rota(self) -> Rota:
+        """Return the order in which a consumer looks at its queues."""
+        names = [handler.queue.name for handler in self.handlers]
+        return Rota(names, strict=self.settings.queues.strict, weights=self.settings.queues.weights)
+
+    def lanes(self, progress: Progress) -> list[Lane]:
+        """One for each at-least-once queue; one for all at-most-once queues of a server, by one BLPOP.
+
+        Several messages are claimed at once only where they can be taken back.
+        """
+        may_prefetch = processes.obey_barriers()
+        budget_s = self.settings.prefetch_ms / 1000
+        found: list[Lane] = []
+        popped: list[tuple[Any, list[str]]] = []
+        for handler in self.handlers:
+            if handler.options.delivery == "at-least-once":
+                prefetch = (handler.options.prefetch or self.settings.prefetch) if may_prefetch else 1
+                found.append(handler.queue.lane("at-least-once", progress, prefetch, budget_s))
+                continue
+            address = handler.queue.address
+            names = next((names for known, names in popped if known == address), None)
+            if names is None:
+                popped.append((address, names := []))
+            names.append(handler.queue.name)
+        found.extend(
+            AtMostOnce(names, Connection(address, CONSUMER_TIMEOUT_S), progress) for address, names in popped
+        )
+        return found
