@@ -12,8 +12,9 @@ import click
 from hotqueue import HotQueue, keys
 from hotqueue.address import DEFAULT_URL, Address
 from hotqueue.cli.text import printable
-from hotqueue.connection import CONSUMER_TIMEOUT_S, Pool
+from hotqueue.connection import CONSUMER_TIMEOUT_S
 from hotqueue.errors import ConfigurationError, HotQueueError
+from hotqueue.pool import Pool
 
 _MOST_NAMED = 20
 _UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}

@@ -9,8 +9,9 @@ from typing import Literal
 from hotqueue.binary import find_binary
 from hotqueue.cli.rights import ROLES
 from hotqueue.cli.text import age, size
-from hotqueue.connection import OLDEST, Connection
+from hotqueue.connection import Connection
 from hotqueue.errors import ConfigurationError, OutcomeUnknown, Refused
+from hotqueue.version import OLDEST
 
 Level = Literal["ok", "warn", "bad"]
 
@@ -101,7 +102,7 @@ def clocks(apart_s: float) -> Finding:
     text = f"the server's is {age(abs(apart_s))} {'ahead' if apart_s > 0 else 'behind'}"
     todo = "set both by NTP: at=, expires= and ages compare the two"
     if abs(apart_s) < _CLOCKS_APART_S:
-        return Finding("ok", "clock", f"{apart_s * 1000:+.0f} ms apart")
+        return Finding("ok", "clock", f"{round(apart_s * 1000):+d} ms apart")
     return Finding("bad" if abs(apart_s) >= _CLOCKS_WRONG_S else "warn", "clock", text, todo)
 
 

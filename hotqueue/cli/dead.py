@@ -1,6 +1,6 @@
 """``hotqueue dead``: the messages that ended badly, to look at, to retry and to drop."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import click
@@ -114,7 +114,7 @@ class _Deed:
 
     verb: str
     done: str
-    act: Callable[[Iterator[DeadMessage] | None], int]
+    act: Callable[[Iterable[DeadMessage] | None], int]
     letters: DeadLetters
     choice: Choice
     queue: str
@@ -124,9 +124,12 @@ class _Deed:
         if dry_run:
             self._rehearse(as_json=as_json)
             return
-        if not yes and (count := self._count()) > 1:
+        # Those with an id are looked for in all of the list, so once is enough.
+        named = list(self.choice.oldest_first(self.letters)) if self.choice.ids else None
+        if not yes and (count := self._count() if named is None else len(named)) > 1:
             make_sure(f"{self.verb.capitalize()} {some(count, 'dead message')} of {self.queue}?", yes=False)
-        done = self.act(None if self.choice.is_all else self.choice.oldest_first(self.letters))
+        every = None if self.choice.is_all else self.choice.oldest_first(self.letters)
+        done = self.act(every if named is None else named)
         if as_json:
             echo_json({"queue": self.queue, self.done: done})
         else:

@@ -38,20 +38,20 @@ def summary(message: DeadMessage, width: int | None) -> list[str]:
 def details(message: DeadMessage, width: int | None, *, decode: bool) -> list[str]:
     """Return everything that is known."""
     trail, frame = message.trail, message.frame
-    rows = {
-        "id": message.id + (" (given at its burial: it came bare)" if message.is_bare else ""),
-        "queue": message.queue,
-        "enqueued": "" if message.is_bare else _since(message),
-        "buried": moment(message.buried_at),
-        "handler": str(trail.reason.get("handler", "")),
-        "attempts": _attempts(trail),
-        "error": error_line(trail.reason),
-        **{name: str(value) for name, value in trail.reason.items() if name not in _SHOWN},
-        **{f"header {name}": str(value) for name, value in body.headers_of(frame).items()},
-        "body": f"{size(len(frame.body))}, {body.serializer_name(frame)}",
-    }
-    lines = [f"{printable(name):10} {printable(value)}".rstrip() for name, value in rows.items() if value]
-    lines.append(f"           {_first_bytes(frame.body)}")
+    rows = [
+        ("id", message.id + (" (given at its burial: it came bare)" if message.is_bare else "")),
+        ("queue", message.queue),
+        ("enqueued", "" if message.is_bare else _since(message)),
+        ("buried", moment(message.buried_at)),
+        ("handler", str(trail.reason.get("handler", ""))),
+        ("attempts", _attempts(trail)),
+        ("error", error_line(trail.reason)),
+        *((name, str(value)) for name, value in trail.reason.items() if name not in _SHOWN),
+        *(("header", f"{name}={value}") for name, value in body.headers_of(frame).items()),
+        ("body", f"{size(len(frame.body))}, {body.serializer_name(frame)}"),
+        ("", _first_bytes(frame.body)),
+    ]
+    lines = [f"{printable(name):10} {printable(value)}" for name, value in rows if value]
     if decode:
         lines += ["decoded", *body.decoded_lines(message.queue, message.raw, frame, width)]
     if traceback := trail.reason.get("traceback"):

@@ -12,11 +12,11 @@ import click
 
 from hotqueue import stats
 from hotqueue.cli.access import Access, as_json, echo_json, with_access
-from hotqueue.cli.text import age, printable, screen_width, table
+from hotqueue.cli.text import age, printable, screen_width, some, table
 from hotqueue.stats import Stats
 
 LOOKS_APART_S = 1.0
-_HEAD = ("queue", "waiting", "in flight", "delayed", "dead", "oldest", "in/s", "out/s", "consumers")
+HEAD = ("queue", "waiting", "in flight", "delayed", "dead", "oldest", "in/s", "out/s", "consumers")
 _NONE_KNOWN = "No queue is known there yet: one is listed once a worker or `hotqueue send` has used it."
 
 
@@ -86,6 +86,7 @@ class Moving:
             "in_per_s": self.rates[0],
             "out_per_s": self.rates[1],
             "done": here.done,
+            "trimmed": here.trimmed,
             "consumers": here.consumers,
             "paused": here.paused_s is not None,
             "paused_s": None if endless else here.paused_s,
@@ -97,7 +98,7 @@ def rates(before: Stats | None, now: Stats) -> tuple[float | None, float | None]
     if before is None or now.at_ms <= before.at_ms:
         return None, None
     seconds = (now.at_ms - before.at_ms) / 1000
-    out = now.done - before.done
+    out = now.done - before.done + now.trimmed - before.trimmed
     came = now.total - before.total + out
     if came < 0:  # deleted, or popped by those who acknowledge nothing
         came, out = 0, out - came
@@ -125,8 +126,9 @@ class _Screen:
         self._lines = 0
 
     def __call__(self, queues: Sequence[Moving]) -> None:
-        lines = table(_HEAD, [each.row() for each in queues], screen_width()) if queues else [_NONE_KNOWN]
+        lines = table(HEAD, [each.row() for each in queues], screen_width()) if queues else [_NONE_KNOWN]
         lines += [_pause(each.stats) for each in queues if each.stats.paused_s is not None]
+        lines += [_trimmed(each.stats) for each in queues if each.stats.trimmed]
         if self._repeated:
             lines.append(f"{datetime.now().astimezone():%H:%M:%S}")
             if sys.stdout.isatty() and self._lines:
@@ -142,6 +144,11 @@ def _pause(paused: Stats) -> str:
         f"for {age(left_s)} more" if isfinite(left_s) else f"until hotqueue resume {printable(paused.queue)}"
     )
     return f"{printable(paused.queue)} is paused {until}."
+
+
+def _trimmed(here: Stats) -> str:
+    which = some(here.trimmed, "dead message")
+    return f"Of {printable(here.queue)} {which} went by --max-dead or --max-dead-age so far."
 
 
 def _look(access: Access, names: Sequence[str]) -> dict[str, Stats]:

@@ -8,6 +8,7 @@ from unicodedata import combining, east_asian_width
 
 _AGES = ((86400.0, "d", 48 * 3600.0), (3600.0, "h", 100 * 60.0), (60.0, "m", 100.0), (1.0, "s", 10.0))
 _SIZES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
+_EXACT_S, _WHOLE_S = 0.00995, 0.9995  # below it tenths of a millisecond, or milliseconds, are told
 _SHORTEST = 8  # characters left of the first column of a table
 
 
@@ -51,6 +52,13 @@ def age(seconds: float | None) -> str:
         if seconds >= least_s:
             return f"{seconds / unit_s:.0f}{unit}"
     return f"{max(seconds, 0):.1f}s"
+
+
+def duration(seconds: float | None) -> str:
+    """Return a time span as `age` does, and below a second in milliseconds."""
+    if seconds is None or seconds >= _WHOLE_S:
+        return age(seconds)
+    return f"{seconds * 1000:.{0 if seconds >= _EXACT_S else 1}f}ms"
 
 
 def size(count: int) -> str:

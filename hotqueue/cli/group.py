@@ -1,0 +1,88 @@
+"""The subcommands of ``hotqueue`` as one command, and what becomes of their errors."""
+
+import io
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import click
+
+from hotqueue import __version__, stdout
+
+_FAILED, _USAGE, _REDIS = 1, 2, 3
+_COMMANDS = {  # name → module; what one needs most comes first
+    **{name: name for name in ("info", "top", "workers", "peek", "send", "pause")},
+    "resume": "pause",
+    **{name: name for name in ("clear", "dead", "doctor", "health", "server")},
+}
+
+
+class Commands(click.Group):
+    """Imports a command when it is asked for: each of them, and the library, takes its time."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return their names."""
+        del ctx
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return one; None if there is none of that name."""
+        del ctx
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"hotqueue.cli.{_COMMANDS[cmd_name]}"), cmd_name)
+        return command
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"auto_envvar_prefix": "HOTQUEUE", "help_option_names": ["-h", "--help"]},
+    epilog="Workers are started by hotqueue-worker.",
+)
+@click.version_option(__version__, message="hotqueue %(version)s", allow_from_autoenv=False)
+def hotqueue() -> None:
+    """Look at the queues of HotQueue and operate them.
+
+    Ends with code 0; 1 if something failed, 2 for a mistake in the command, 3 if Redis cannot be reached or
+    refuses.
+    """
+
+
+def run(words: Sequence[str]) -> int:
+    """Run the command and return its exit code. A user's mistake is one line on stderr, not a traceback."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that the locale cannot write
+    try:
+        code = hotqueue.main(list(words) or ["--help"], prog_name="hotqueue", standalone_mode=False)
+        sys.stdout.flush()
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx else "hotqueue"
+        return _fail(f"{error.format_message().removesuffix('.')}. See {path} --help", _USAGE)
+    except click.Abort:
+        return _fail("interrupted", _FAILED)
+    except OSError as error:
+        said = stdout.given_up(error)
+        return _fail(said, _FAILED) if said else _FAILED
+    except Exception as error:
+        failed = _code_of(error)
+        if failed is None:
+            raise
+        return _fail(str(error), failed)
+    return code if isinstance(code, int) else 0
+
+
+def _code_of(error: Exception) -> int | None:
+    """Return the exit code for an error of ours, None for any other."""
+    from hotqueue import errors  # noqa: PLC0415 - only here: it takes ten times as long as a probe
+
+    codes = (
+        (errors.ConfigurationError, _USAGE),
+        ((errors.NotSent, errors.OutcomeUnknown), _REDIS),
+        (errors.HotQueueError, _FAILED),
+    )
+    return next((code for kinds, code in codes if isinstance(error, kinds)), None)
+
+
+def _fail(why: str, code: int) -> int:
+    click.echo(f"hotqueue: {' '.join(why.split())}", err=True)
+    return code
