@@ -9,7 +9,8 @@ import pytest
 import redis
 
 from tests.support.processes import inhabitants, kill_all
-from tests.support.servers import LiveServer, fresh_server, kinds
+from tests.support.proxy import Proxy, proxy_to
+from tests.support.servers import LiveServer, fresh_server, kinds, usual_kind
 from tests.support.watchdog import watching
 
 
@@ -42,8 +43,8 @@ def _servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str
 
 @pytest.fixture(scope="session")
 def server(_servers: Callable[[str], LiveServer]) -> LiveServer:
-    """The Valkey server of this run of pytest. Its data are whatever the last test left; see `redis_url`."""
-    return _servers("valkey")
+    """The server of this run of pytest. Its data are whatever the last test left; see `redis_url`."""
+    return _servers(usual_kind())
 
 
 @pytest.fixture(params=sorted(kinds()))
@@ -66,6 +67,13 @@ def client(redis_url: str, server: LiveServer) -> Iterator[redis.Redis]:
     """A plain client of the server behind `redis_url`."""
     with redis.Redis.from_url(redis_url) as plain:
         yield plain
+
+
+@pytest.fixture
+def proxy(server: LiveServer, redis_url: str) -> Iterator[Proxy]:
+    """What does harm between a client and the server behind `redis_url`."""
+    with proxy_to(server.port) as between:
+        yield between
 
 
 @pytest.fixture

@@ -60,7 +60,7 @@ def test_14_whatever_a_handler_raises_is_a_failure_and_the_child_lives(shop: Sho
 
 def test_15_bytes_that_are_no_message_are_kept_each_and_the_loop_goes_on(shop: Shop, delivery: str) -> None:
     shop.write(SIMPLE)
-    frame = shop.queue._envelope.seal("whole")
+    frame = shop.queue._envelope.seal_all(["whole"])[0]
     garbage = [b"\xc1\xc1\xc1", b"", b"\x80\x04", frame[:-1], frame[:12], frame[:3] + b"\x63" + frame[4:]]
     garbage += [b"five equal ones"] * 5
     shop.server.admin.rpush(shop.queue.key, *garbage)

@@ -15,6 +15,7 @@ def stop(worker: Running) -> None:
     assert worker.wait() == 0
 
 
+@pytest.mark.usefixtures("anywhere")
 def test_1_a_child_killed_in_a_handler_is_replaced_and_its_message_runs_again_or_is_lost_and_logged(
     shop: Shop, delivery: str
 ) -> None:
@@ -70,6 +71,7 @@ STEPS = {
 }
 
 
+@pytest.mark.usefixtures("anywhere")
 @pytest.mark.parametrize("step", STEPS)
 def test_3_a_child_killed_between_two_steps_loses_nothing_and_only_what_ran_is_blamed(
     shop: Shop, step: str
@@ -98,7 +100,7 @@ def test_3_a_child_killed_between_two_steps_loses_nothing_and_only_what_ran_is_b
             note(message, len(current().trail.crashes))
     """)
     shop.queue.enqueue("a", "b", "c")
-    assert shop.run("-c1", "-b").returncode == 0
+    assert shop.run("-c1", "-b", "--prefetch=1").returncode == 0
     assert (shop.folder / "died").exists()
     ran = [note for note in shop.notes() if note.startswith("b")]
     assert (len(ran), ran[-1]) == (runs, f"b {crashes}")
@@ -121,7 +123,7 @@ def test_11_a_message_that_kills_each_child_is_buried_and_no_neighbour_is_blamed
                 ctypes.string_at(0)
     """)
     shop.queue.enqueue(*order)
-    assert shop.run("-c1", "-b").returncode == 0
+    assert shop.run("-c1", "-b", "--prefetch=3").returncode == 0
     assert [note for note in shop.notes() if not note.startswith("p")] == ["a 1", "b 1"]
     if delivery == "at-least-once":
         assert [note for note in shop.notes() if note.startswith("p")] == ["p 1", "p 2", "p 3"]

@@ -3,11 +3,10 @@
 import os
 import signal
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.support.servers import LiveServer, fresh_server
+from tests.support.servers import LiveServer
 from tests.support.shop import Shop, gone, ready
 from tests.support.waiting import wait_until
 
@@ -19,15 +18,6 @@ GATED = """
             wait_for("go")
         note("ended", message)
 """
-
-
-@pytest.fixture
-def own(shop: Shop, tmp_path: Path) -> Iterator[LiveServer]:
-    """A server of the test's own, which keeps what it was told over a restart."""
-    with fresh_server(tmp_path, appendonly="yes", appendfsync="always") as server:
-        shop.server = server
-        shop.env["HOTQUEUE_URL"] = server.url
-        yield server
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
@@ -131,8 +121,26 @@ def test_27c_a_worker_whose_redis_says_nothing_more_still_stops(
         wait_until(lambda: own.admin.info()["blocked_clients"] == 1)
         black_hole()
         worker.signal(signal.SIGTERM)
-        assert worker.wait() == 1
+        assert worker.wait(4.0) == 1  # less than the time for one reply
         gone(worker)
+
+
+def test_27c_what_overruns_its_time_limit_is_ended_although_redis_says_nothing_more(
+    shop: Shop, own: LiveServer, delivery: str, black_hole: Callable[[], None]
+) -> None:
+    shop.write("""
+        @queue.worker(delivery=DELIVERY, time_limit=1.5)
+        def handle(message):
+            note("began")
+            wait_for("never")
+    """)
+    shop.queue.enqueue("a")
+    with shop.open("-c1") as worker:
+        shop.wait_for_notes("began")
+        black_hole()
+        wait_until(lambda: len(worker.events("child.exited")) == 1, 20, "it is ended")
+        assert worker.events("child.killed")[0]["reason"] == "over its time limit"
+        ready(worker, 2)
 
 
 def test_27c_a_dead_child_is_replaced_although_redis_says_nothing_more(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.servers import fresh_server
+from tests.support.servers import free_port, fresh_server
 from tests.support.shop import Shop, ready
 from tests.support.waiting import wait_until
 
@@ -103,6 +103,20 @@ def test_a_redis_that_comes_up_late_is_waited_for(shop: Shop, tmp_path: Path) ->
             server.start()
             assert worker.wait() == 0
             assert [line["event"] for line in worker.lines()][:2] == ["redis.lost", "redis.back"]
+
+
+def test_a_redis_that_is_not_there_is_said_at_once_and_the_last_line_says_what_to_do(
+    shop: Shop, tmp_path: Path
+) -> None:
+    shop.write(SIMPLE)
+    done = shop.run("--connect-timeout=0.5", env={"HOTQUEUE_URL": f"redis://127.0.0.1:{free_port()}"})
+    assert done.returncode == 3
+    *before, last = done.stderr.splitlines()
+    assert [json.loads(line)["event"] for line in before] == ["redis.lost"]
+    assert last.startswith("hotqueue-worker: Redis at ")
+    assert last.endswith(
+        "refused: start it, say with --url where it is, or bring a private one with --embedded"
+    )
 
 
 def test_two_supervisors_share_the_work(shop: Shop, delivery: str) -> None:

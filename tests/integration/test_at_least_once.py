@@ -1,5 +1,6 @@
 """Whatever becomes of a command, at-least-once loses nothing, leaves nothing stuck, and repeats little."""
 
+import contextlib
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from hotqueue.connection import CONSUMER_TIMEOUT_S, Connection
 from hotqueue.delivery import Delivery, Unwatched
 from hotqueue.errors import NotSent
 from hotqueue.upkeep import Upkeep
+from tests.support.board import Board
 from tests.support.faulty import Died, Fault, Faulty, Kind
 from tests.support.servers import LiveServer
 
@@ -26,31 +28,9 @@ BAD = b"bad"
 FIRST = [b"a", BAD, b"c"]
 LATER = [b"d", b"e"]  # each is pushed when the queue is empty
 LAST = b"f"  # when the consumer has gone
-NO_CLAIM = -1
 PREFETCH = [1, 3]
 FAILURES: list[Kind] = ["not sent", "refused", "request lost", "reply lost"]
 DEATHS: list[Kind] = ["dies before", "dies after", "dies and late"]
-
-
-class Board(Unwatched):
-    """What a scoreboard would hold of the lane, to be read after its death."""
-
-    def __init__(self) -> None:
-        self.incarnation = 0
-        self.claim = NO_CLAIM
-        self.begun = self.done = 0
-
-    def registered(self, queue: str, incarnation: int, client_id: int) -> None:
-        self.claim, self.incarnation = NO_CLAIM, incarnation
-
-    def claimed(self, queue: str, claim: int) -> None:
-        self.claim, self.begun, self.done = claim, 0, 0
-
-    def started(self, queue: str, index: int) -> None:
-        self.done, self.begun = index, index + 1
-
-    def finished(self, queue: str, index: int) -> None:
-        self.done = index + 1
 
 
 class Session:
@@ -105,7 +85,7 @@ class Session:
         self.connection.deliver_late()
         for name in self.client.zrange(keys.retired(Q), 0, -1):
             self.client.zadd(keys.retired(Q), {name: 0})
-        scripts.sweep(self.plain, Q)
+        Upkeep(Q, self.plain).tend()
         with closing(AtLeastOnce(Q, self.plain, Unwatched())) as lane:
             self.drain(lane)
 
@@ -126,8 +106,7 @@ class Session:
 
 def holds_messages(client: redis.Redis) -> set[str]:
     """The keys that do. A consumer that dies before anybody knew of it stays registered."""
-    registry = {keys.consumers(Q), keys.claims(Q), keys.owners(Q), keys.retired(Q)}
-    registry |= {keys.QUEUES, keys.counters(Q)}
+    registry = {keys.consumers(Q), keys.claims(Q), keys.owners(Q), keys.retired(Q), keys.counters(Q)}
     return {key.decode() for key in client.scan_iter()} - registry
 
 
@@ -157,9 +136,7 @@ def test_without_a_fault_each_message_runs_once_in_order_and_nothing_stays_behin
     session.work()
     assert session.ran == FIRST + LATER
     assert session.board.incarnation == 0
-    assert set(session.client.scan_iter()) == {
-        each.encode() for each in (keys.QUEUES, keys.dead(Q), keys.counters(Q))
-    }
+    assert set(session.client.scan_iter()) == {each.encode() for each in (keys.dead(Q), keys.counters(Q))}
 
 
 @pytest.mark.parametrize("prefetch", PREFETCH)
@@ -190,7 +167,10 @@ def test_a_second_loss_while_the_first_is_made_good_loses_nothing_either(
 
 @pytest.mark.parametrize("late_by", [1, 2, 3, 4, 5, 6, 7, 8, 0])
 def test_a_command_that_comes_late_does_nothing_or_is_made_good(server: LiveServer, late_by: int) -> None:
-    """By so many commands, or after everything (0): before, between and behind what makes it good."""
+    """By so many commands, or after everything (0): before, between and behind what makes it good.
+
+    Row 22b of the faults.
+    """
     for at in commands(server):
         session = Session(server, Fault("late", at, late_by))
         session.work()
@@ -211,6 +191,21 @@ def test_wherever_a_consumer_dies_what_it_held_goes_back_and_only_what_it_ran_ru
         session.give_back()  # the first reply was lost, say
         session.look_later()
         session.check(repeats=session.board.begun - session.board.done)
+
+
+@pytest.mark.parametrize("lost", ["request lost", "reply lost"])
+@pytest.mark.parametrize("kind", ["dies before", "dies after"])
+def test_who_dies_while_a_loss_is_made_good_leaves_nothing_where_nobody_looks(
+    server: LiveServer, lost: Kind, kind: Kind
+) -> None:
+    for at in commands(server):
+        for after in range(1, 8):
+            session = Session(server, Fault(lost, at), Fault(kind, at + after))
+            with contextlib.suppress(Died):  # there may be no command so late
+                session.work()
+            session.give_back()
+            session.look_later()
+            session.check(repeats=session.board.begun - session.board.done)
 
 
 @pytest.mark.parametrize("prefetch", PREFETCH)
@@ -236,6 +231,36 @@ def test_after_a_burial_in_the_middle_of_a_claim_the_rest_of_it_is_still_told_ap
     session.lane.close()
     assert session.ran == FIRST
     assert session.client.lrange(WAITING, 0, -1) == [b"not any more"]
+
+
+def test_what_was_taken_back_while_a_message_failed_is_not_run_here_too(
+    server: LiveServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The burial renumbers the rest of the claim, so the lane has to look whether the old one was revoked."""
+    session = Session(server, prefetch=3)
+    session._run(session.lane, session.lane.take(Q))
+    bad = session.lane.take(Q)
+    name = identity.text(session.board.incarnation)
+    assert scripts.hand_back(session.plain, Q, name, session.board.claim, keep=2) == 1
+    monkeypatch.setattr(session.board, "is_revoked", lambda _: True)
+    session._run(session.lane, bad)
+    assert session.lane.rest() is None
+    monkeypatch.undo()
+    session.work()
+    assert session.ran == FIRST + LATER
+
+
+def test_who_takes_back_too_late_takes_nothing_of_what_came_since(server: LiveServer) -> None:
+    session = Session(server, prefetch=3)
+    session.lane.take(Q)
+    name, claim = identity.text(session.board.incarnation), session.board.claim
+    session.lane.give_back()
+    assert session.client.lrange(WAITING, 0, -1) == FIRST
+    session.client.ltrim(WAITING, 2, -1)
+    session.lane.park((Q,), 1)
+    delivery = session.lane.collect()
+    assert delivery.raw == b"c"
+    assert scripts.hand_back(session.plain, Q, name, claim, keep=0) == 0
 
 
 @pytest.mark.parametrize("prefetch", PREFETCH)

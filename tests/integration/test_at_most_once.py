@@ -4,6 +4,7 @@ import random
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from importlib.resources import files
 
 import pytest
 import redis
@@ -24,7 +25,12 @@ LOSSES: list[Kind] = ["request lost", "reply lost"]
 
 @pytest.fixture
 def lane_on(server: LiveServer, redis_url: str) -> Iterator[Callable[..., AtMostOnce]]:
-    """Makes lanes of some queues; `faults` strike commands after the three of connecting."""
+    """Makes lanes of some queues; `faults` strike commands after the three of connecting.
+
+    The server has all scripts, so that a command has the same number in each run.
+    """
+    for script in files("hotqueue").joinpath("lua").iterdir():
+        server.admin.script_load(script.read_text())
     lanes: list[AtMostOnce] = []
 
     def make(*queues: str, faults: tuple[Fault, ...] = ()) -> AtMostOnce:

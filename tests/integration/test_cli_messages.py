@@ -15,17 +15,8 @@ from hotqueue.envelope import noted
 from hotqueue.frame import unpack
 from hotqueue.serializers import JSON
 from hotqueue.trail import Trail
-from tests.support.admin import Admin
+from tests.support.admin import MARKER, Admin, Trap
 from tests.support.commands import app, run
-
-MARKER = "unpickled"
-
-
-class Trap:
-    """Leaves a file behind when it is unpickled."""
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return Path.touch, (Path(MARKER),)  # type: ignore[return-value]
 
 
 @pytest.fixture

@@ -28,9 +28,9 @@ def admin(redis_url: str) -> Admin:
     return Admin(redis_url)
 
 
-def look(waiting: int = 0, dead: int = 0, done: int = 0, at_s: float = 0.0) -> Stats:
+def look(waiting: int = 0, dead: int = 0, done: int = 0, trimmed: int = 0, at_s: float = 0.0) -> Stats:
     at_ms = NOW_MS + int(at_s * 1000)
-    return Stats("q", waiting, 0, 0, dead, done, 0, None, None, at_ms)
+    return Stats("q", waiting, 0, 0, dead, done, trimmed, 0, None, None, at_ms)
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,7 @@ def look(waiting: int = 0, dead: int = 0, done: int = 0, at_s: float = 0.0) -> S
         (look(25), look(5, done=20, at_s=2), (0, 10)),
         (look(5), look(3, dead=2, at_s=1), (0, 0)),
         (look(20), look(0, at_s=2), (0, 10)),
+        (look(dead=20), look(dead=10, done=4, trimmed=10, at_s=2), (2, 7)),
     ],
 )
 def test_rates_are_the_difference_of_two_looks(
@@ -88,8 +89,19 @@ def test_info_in_json_is_one_object(redis_url: str, admin: Admin) -> None:
     assert emails.pop("oldest_s") >= 0
     assert emails == {
         "queue": "emails", "waiting": 1, "in_flight": 0, "delayed": 0, "dead": 0, "in_per_s": 0.0,
-        "out_per_s": 0.0, "done": 0, "consumers": 0, "paused": True,
+        "out_per_s": 0.0, "done": 0, "trimmed": 0, "consumers": 0, "paused": True,
     }  # fmt: skip
+
+
+def test_info_says_how_many_dead_a_limit_has_deleted(
+    redis_url: str, admin: Admin, client: redis.Redis
+) -> None:
+    HotQueue("emails", url=redis_url).enqueue("a")
+    client.hset(keys.counters("emails"), "trimmed", 1250)
+    last = admin("info", "emails").splitlines()[-1]
+    assert last == "Of emails 1,250 dead messages went by --max-dead or --max-dead-age so far."
+    (found,) = admin.json("info", "emails")
+    assert found["queues"][0]["trimmed"] == 1250
 
 
 def test_info_looks_again_and_again_until_it_is_interrupted(redis_url: str, admin: Admin) -> None:
@@ -225,7 +237,7 @@ def test_workers_shows_processes_with_their_queues_and_what_they_hold(
     env = admin.env
     with start("hotqueue-worker", "tasks", "-c", "1", "-t", "0", env=env, cwd=folder) as worker:
         wait_until(lambda: HotQueue("emails", url=redis_url).stats().in_flight == 1, 30, "it is taken")
-        (process,) = admin.json("workers")
+        (process,) = [each for each in admin.json("workers") if each["kind"] == "process"]
         assert (process["supervisor"], process["gone"]) == (worker.pid, False)
         (emails,) = [each for each in process["queues"] if each["queue"] == "emails"]
         assert (emails["in_flight"], emails["first_id"]) == (1, message_id)
@@ -309,3 +321,15 @@ def test_on_a_terminal_clear_asks_with_the_count(
     question = "Delete 3 waiting messages of emails? [y/N]"
     assert admin.answered("clear", "emails", question=question, answer=answer) == code
     assert len(queue) == left
+
+
+def test_a_closed_output_is_no_error(redis_url: str) -> None:
+    done = run("sh", "-c", f'"$0" -m hotqueue.cli info --url {redis_url} >&-', sys.executable)
+    assert (done.stderr, done.returncode) == ("", 0)
+
+
+def test_an_output_that_cannot_be_written_is_said_in_one_line(redis_url: str) -> None:
+    command = f'"$0" -m hotqueue.cli info --url {redis_url} >/dev/full'
+    done = run("sh", "-c", command, sys.executable)
+    expected = "hotqueue: the output could not be written: No space left on device\n"
+    assert (done.stderr, done.returncode) == (expected, 1)

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,12 @@ import redis
 
 from hotqueue import HotQueue, HotQueueError, NotSent, OutcomeUnknown
 from hotqueue.address import Address
-from hotqueue.connection import CONSUMER_TIMEOUT_S, Connection, Pool, check_version
+from hotqueue.connection import CONSUMER_TIMEOUT_S, Connection
 from hotqueue.errors import ConfigurationError, Refused
+from hotqueue.pool import Pool
+from hotqueue.version import check_version
 from tests.support.commands import app, run
-from tests.support.proxy import Proxy, proxy_to
+from tests.support.proxy import Proxy
 from tests.support.servers import LiveServer, free_port, fresh_server, kinds
 from tests.support.waiting import wait_until
 
@@ -31,12 +34,6 @@ CUTS = ["before the request", "before the reply", "inside the reply", "freeze"]
 
 class Alarm(Exception):
     """What a signal handler of the application raises."""
-
-
-@pytest.fixture
-def proxy(server: LiveServer, redis_url: str) -> Iterator[Proxy]:
-    with proxy_to(server.port) as proxy:
-        yield proxy
 
 
 @pytest.fixture
@@ -125,6 +122,37 @@ def test_a_message_that_was_not_sent_to_its_end_was_not_enqueued(
     assert [queue.dequeue(), client.llen(queue.key)] == ["next", 0]
 
 
+@pytest.mark.parametrize(
+    ("pieces", "ends"),
+    [
+        ([b":1", b"2\r", b"\n"], None),
+        ([b"-OOM no", b" room\r\n"], ("OOM", NotSent)),
+        ([b":1"], (None, OutcomeUnknown)),
+    ],
+    ids=["number", "error", "cut"],
+)
+def test_a_reply_that_comes_in_pieces_is_read_to_its_end(pieces: list[bytes], ends: Any) -> None:
+    def serve(listener: socket.socket) -> None:
+        client, _ = listener.accept()
+        with client:
+            client.recv(1000)
+            for piece in pieces:
+                client.sendall(piece)
+                time.sleep(0.01)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        serving = threading.Thread(target=serve, args=(listener,))
+        serving.start()
+        queue = HotQueue("myqueue", port=listener.getsockname()[1])
+        if ends is None:
+            queue.enqueue("a")
+        else:
+            with pytest.raises(ends[1]) as caught:
+                queue.enqueue("a")
+            assert getattr(caught.value, "code", None) == ends[0]
+        serving.join()
+
+
 def test_a_server_that_answers_nothing_costs_a_producer_one_timeout(proxy: Proxy) -> None:
     queue = HotQueue("myqueue", url=proxy.url)
     proxy.harm("freeze", on=b"RPUSH")
@@ -149,9 +177,11 @@ def test_a_server_that_accepts_no_connection_is_given_up() -> None:
 
 def test_a_wrong_or_missing_password_is_said_and_nothing_was_sent(tmp_path: Path) -> None:
     with fresh_server(tmp_path, requirepass="right") as server:
-        with pytest.raises(Refused, match="refused: WRONGPASS") as wrong:
+        with pytest.raises(Refused, match=r"WRONGPASS .*: check the user and the password") as wrong:
             HotQueue("myqueue", port=server.port, password="wrong").enqueue("a")
-        with pytest.raises(Refused, match="refused: NOAUTH Authentication required") as missing:
+        with pytest.raises(
+            Refused, match=r"refused: NOAUTH Authentication required: give its password, in the URL"
+        ) as missing:
             HotQueue("myqueue", port=server.port).enqueue("a")
         assert (wrong.value.code, missing.value.code) == ("WRONGPASS", "NOAUTH")
         assert isinstance(wrong.value, NotSent)
@@ -409,6 +439,22 @@ def test_eight_threads_share_one_queue_and_each_message_goes_to_one_of_them(redi
     assert sorted(got) == [(me, number) for me in range(8) for number in range(100)]
 
 
+def test_a_reply_that_was_not_waited_for_is_given_to_nobody_else(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a message would be taken for accepted because of the reply to the one before."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    pool = Pool(Address.from_url(redis_url))
+    with monkeypatch.context() as patch:
+        patch.setattr(Connection, "read", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            pool.call("ECHO", "one")
+    assert pool.call("ECHO", "two") == b"two"
+
+
 def test_a_server_too_old_for_at_least_once_is_said_in_one_line(proxy: Proxy, client: redis.Redis) -> None:
     version = client.info("server")["redis_version"]
     connection = Connection(Address.from_url(proxy.url), CONSUMER_TIMEOUT_S)
@@ -434,6 +480,8 @@ def test_a_loop_refuses_a_server_that_is_too_old_unless_at_most_once_will_do(
     queue.enqueue("a")
     with pytest.raises(ConfigurationError, match="is too old for at-least-once"):
         queue.worker(done.append).run(block=False)
+    with pytest.raises(ConfigurationError, match="is too old for at-least-once"):
+        next(queue.deliveries(timeout=1))
     queue.worker(delivery="at-most-once")(done.append).run(block=False)
     assert done == ["a"]
 

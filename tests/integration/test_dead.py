@@ -1,9 +1,11 @@
 """The dead list: looked at without skipping anything, retried in order, dropped, never lost in between."""
 
+import re
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import islice
+from typing import Any
 
 import pytest
 import redis
@@ -18,6 +20,7 @@ from tests.support.servers import LiveServer
 
 Q = "q"
 DEAD, WAITING = keys.dead(Q), keys.key_for_name(Q)
+MINUTE_S = 60
 THEN_MS = 1_700_000_000_000
 TRAIL = Trail(failures=2).with_reason(kind="failed", error="ValueError: no", handler="work", traceback="…")
 
@@ -148,20 +151,77 @@ def test_to_retry_all_puts_them_at_the_tail_in_order_with_fresh_counters_and_the
     first = queue.send("was waiting")
     assert queue.dead.retry() == 250
     frames = [unpack(raw) for raw in client.lrange(WAITING, 0, -1)]
-    assert [str(frame.trail) for frame in frames] == [str(b"")] * 251
+    assert {Trail.load(frame.trail).attempt for frame in frames} == {1}
+    assert [Trail.load(frame.trail).revived > THEN_MS for frame in frames] == [False] + [True] * 250
     assert [queue.dequeue() for _ in range(251)] == ["was waiting", *range(250)]
     assert len(queue.dead) == 0
     assert first not in ids
 
 
-def test_a_retried_frame_is_byte_for_byte_what_was_sent(any_server: LiveServer, client: redis.Redis) -> None:
+def test_to_retry_all_ends_although_they_are_buried_again_at_an_earlier_time(
+    queue: HotQueue, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a jump of the server's clock, by workers whose handler still fails."""
+    kill(queue, client, "a", "b", "c")
+    retry_oldest = queue_scripts.dead_retry_oldest
+
+    def and_bury_them(*args: Any) -> int:
+        moved = retry_oldest(*args)
+        client.zadd(DEAD, dict.fromkeys(client.lrange(WAITING, 0, -1), 1))
+        client.delete(WAITING)
+        return moved
+
+    monkeypatch.setattr(queue_scripts, "dead_retry_oldest", and_bury_them)
+    assert queue.dead.retry() == 3
+    assert len(queue.dead) == 3
+
+
+def test_to_retry_all_leaves_out_what_is_buried_meanwhile_though_others_take_some_out(
+    queue: HotQueue, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kill(queue, client, "a", "b")
+    retry_oldest = queue_scripts.dead_retry_oldest
+
+    def after_others(*args: Any) -> int:
+        monkeypatch.undo()
+        client.zpopmin(DEAD)
+        bury(client, b"new", THEN_MS + 1000)
+        return retry_oldest(*args)
+
+    monkeypatch.setattr(queue_scripts, "dead_retry_oldest", after_others)
+    assert queue.dead.retry() == 1
+    assert queue.dequeue() == "b"
+    assert len(queue.dead) == 1
+
+
+def test_a_retried_frame_is_byte_for_byte_what_was_sent_and_says_behind_it_when_it_was_retried(
+    any_server: LiveServer, client: redis.Redis
+) -> None:
     queue = HotQueue(Q, url=any_server.url, secret="k" * 32, strict=True)
     queue.send("signed", headers={"tenant": 5})
     sent = client.rpop(WAITING)
     bury(client, sent)
     assert queue.dead.retry() == 1
-    assert client.lrange(WAITING, 0, -1) == [sent]
+    (retried,) = client.lrange(WAITING, 0, -1)
+    assert re.fullmatch(re.escape(sent) + rb'{"revived":\d{13}}', retried)
     assert queue.dequeue() == "signed"
+
+
+@pytest.mark.parametrize("limit", ["expires", "max_age"])
+def test_what_has_expired_and_is_retried_has_its_time_once_more(
+    queue: HotQueue, client: redis.Redis, limit: str
+) -> None:
+    ran: list[object] = []
+    handler = queue.worker(**({"max_age": MINUTE_S} if limit == "max_age" else {}))(ran.append)
+    queue.send("late", **({"expires": MINUTE_S} if limit == "expires" else {}))
+    sent = client.rpop(WAITING)
+    client.rpush(WAITING, sent[:8] + THEN_MS.to_bytes(6) + sent[14:])  # an id of long ago
+    handler.run(block=False)
+    assert [entry.reason["kind"] for entry in queue.dead] == ["expired"]
+    assert queue.dead.retry() == 1
+    handler.run(block=False)
+    assert ran == ["late"]
+    assert len(queue.dead) == 0
 
 
 @pytest.mark.parametrize("body", [b"bare", b"", b"\xc1HQ\x01cut", b"\xc1HQ\x07" + bytes(40)])

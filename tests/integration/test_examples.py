@@ -1,10 +1,14 @@
 """Every example as its first lines say it is run, with the real worker and a real server."""
 
+import gzip
+import http.server
 import os
 import shutil
 import sys
+import threading
 import urllib.request
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import redis
@@ -18,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = Path(sys.executable).parent
 RUN_ELSEWHERE = {
     "demo": "tests/process/test_demo.py",
+    "grafana_dashboard": "tests/unit/test_metrics_pages.py",
     "procfile_app": "tests/process/test_procfile.py",
     "systemd": "tests/unit/test_systemd_unit.py",
 }
@@ -107,6 +112,45 @@ def test_an_async_handler_awaits_many_things_at_once(
     assert said == [f"{taken} is open", f"{free} does not answer"]
 
 
+def test_lines_become_messages_by_few_commands(
+    environment: dict[str, str], server: LiveServer, tmp_path: Path
+) -> None:
+    before = server.info.get("cmdstat_rpush", {"calls": 0})["calls"]
+    script = f"seq 1200 | {sys.executable} -m examples.import_lines"
+    ended = run("sh", "-c", script, env=environment, cwd=tmp_path)
+    assert (ended.returncode, ended.stdout) == (0, "1200 lines are accepted\n"), ended.stderr
+    assert server.info["cmdstat_rpush"]["calls"] - before == 3
+    assert server.admin.lrange("hotqueue:lines", 0, 1) == [b"1", b"2"]
+
+
+def test_tasks_of_an_event_loop_send(environment: dict[str, str], tmp_path: Path) -> None:
+    ended = run(sys.executable, "-m", "examples.async_producer", env=environment, cwd=tmp_path)
+    assert (ended.returncode, ended.stdout) == (0, "9 readings are waiting\n"), ended.stderr
+
+
+def test_pages_are_fetched_at_once_by_one_child(environment: dict[str, str], tmp_path: Path) -> None:
+    together = threading.Barrier(3)
+
+    class Site(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            together.wait(20)  # nobody gets an answer before all have asked
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"x" * int(self.path[1:]))
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    site = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site)
+    threading.Thread(target=site.serve_forever, daemon=True).start()
+    pages = [f"127.0.0.1:{site.server_port}/{size}" for size in (1, 2, 3)]
+    python("-m", "examples.fetch_pages", *pages, env=environment, cwd=tmp_path)
+    said = burst("examples.fetch_pages", "-c", "1", "--tasks", "50", env=environment, cwd=tmp_path)
+    site.shutdown()
+    site.server_close()
+    assert sorted(said) == [f"{page} 200 {size} bytes" for size, page in zip((1, 2, 3), pages, strict=True)]
+
+
 def test_a_flask_view_enqueues_and_the_handler_has_the_context_of_the_application(
     environment: dict[str, str], client: redis.Redis, tmp_path: Path
 ) -> None:
@@ -177,3 +221,45 @@ def test_each_example_is_run_by_a_test() -> None:
     here = Path(__file__).read_text(encoding="utf-8")
     assert {name for name in examples - set(RUN_ELSEWHERE) if f"examples.{name}" not in here} == set()
     assert all((ROOT / test).exists() for test in RUN_ELSEWHERE.values())
+
+
+def test_sqlalchemy_has_a_session_for_each_message(environment: dict[str, str], tmp_path: Path) -> None:
+    python("-m", "examples.sqlalchemy_app", "Ada", "Grace", env=environment, cwd=tmp_path)
+    said = burst("examples.sqlalchemy_app", "-c1", env=environment, cwd=tmp_path)
+    assert said == ["Hello, Ada! That makes 1.", "Hello, Grace! That makes 1."]
+
+
+def test_a_trace_goes_on_in_the_worker(environment: dict[str, str], tmp_path: Path) -> None:
+    sent = run(sys.executable, "-m", "examples.opentelemetry_app", env=environment, cwd=tmp_path)
+    assert sent.returncode == 0, sent.stderr
+    trace_id = sent.stdout.split()[1]
+    said = "\n".join(burst("examples.opentelemetry_app", env=environment, cwd=tmp_path))
+    assert "Hello, Ada!" in said
+    assert f'"trace_id": "0x{trace_id}"' in said
+    assert '"name": "greet"' in said
+
+
+class Sink(http.server.BaseHTTPRequestHandler):
+    """Takes what is posted."""
+
+    got: ClassVar[list[bytes]] = []
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.got.append(gzip.decompress(body) if self.headers["Content-Encoding"] == "gzip" else body)
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_sentry_is_told_of_an_error_and_of_its_message(environment: dict[str, str], tmp_path: Path) -> None:
+    python("-m", "examples.sentry_app", env=environment, cwd=tmp_path)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Sink) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        environment |= {"SENTRY_DSN": f"http://key@127.0.0.1:{server.server_port}/1"}
+        assert burst("examples.sentry_app", env=environment, cwd=tmp_path) == ["3"]
+        server.shutdown()
+    (told,) = [body for body in Sink.got if b"ZeroDivisionError" in body and b'"queue":"divisions"' in body]
+    assert b'"transaction":"divide"' in told

@@ -8,7 +8,7 @@ import pickle
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from typing import Any
+from typing import Any, Self
 
 import pytest
 import redis
@@ -141,6 +141,13 @@ class Rude(BaseException):
     __repr__ = __str__
 
 
+class Uncooperative(Exception):
+    """It does not want to be handled as others are."""
+
+    def with_traceback(self, traceback: object) -> Self:
+        raise SystemExit(5)
+
+
 ERRORS = [
     ValueError("no"),
     SystemExit(3),
@@ -150,6 +157,7 @@ ERRORS = [
     asyncio.CancelledError(),
     BaseException("base"),
     Rude(),
+    Uncooperative(),
     ExceptionGroup("several", [ValueError("one"), TypeError("two")]),
     NotSent("the handler's own Redis is away"),
 ]

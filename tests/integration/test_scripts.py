@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import redis
 
-from hotqueue import OutcomeUnknown, keys, scripts
+from hotqueue import OutcomeUnknown, keys, queue_scripts, scripts
 from hotqueue.address import Address
 from hotqueue.connection import CONSUMER_TIMEOUT_S, Connection
 from hotqueue.errors import Refused
@@ -170,7 +170,7 @@ def test_bury_acknowledges_what_is_done_and_puts_the_frame_after_it_in_the_dead_
     assert in_flight(client) == [b"d"]
     ((frame, buried_ms),) = client.zrange(keys.dead(Q), 0, -1, withscores=True)
     assert frame == b"c, and why"
-    assert before_ms <= buried_ms <= server_ms(client)
+    assert before_ms <= buried_ms < server_ms(client) + 1
     assert take(connection, 2, done=1) == [3]
 
 
@@ -276,6 +276,27 @@ def test_one_call_of_retire_releases_500_frames_at_most_and_the_order_holds_over
     assert waiting(client) == [*frames, b"last"]
 
 
+@pytest.mark.parametrize(("claim", "careful"), [(1, None), (0, b"1200")], ids=["believed", "not believed"])
+def test_only_what_is_retired_without_being_believed_is_to_be_taken_one_at_a_time(
+    connection: Connection, client: redis.Redis, claim: int, careful: bytes | None
+) -> None:
+    register(connection)
+    client.rpush(WAITING, *range(1200))
+    take(connection, 0, count=1200)
+    assert scripts.retire(connection, Q, ONE, claim) == scripts.Retired(claim == 1, 1200)
+    assert client.hget(keys.counters(Q), "careful") == careful
+
+
+def test_two_of_which_one_call_releases_only_one_are_both_to_be_taken_one_at_a_time(
+    connection: Connection, client: redis.Redis
+) -> None:
+    register(connection)
+    client.rpush(WAITING, b"small", b"x" * 2 * MIB)
+    take(connection, 0, count=2)
+    assert scripts.retire(connection, Q, ONE, 0).released == 2
+    assert client.hget(keys.counters(Q), "careful") == b"2"
+
+
 def test_one_call_of_retire_releases_a_mebibyte_at_most_and_one_frame_more(
     connection: Connection, client: redis.Redis
 ) -> None:
@@ -306,8 +327,14 @@ def test_what_a_broken_off_retire_has_left_is_swept_at_once(
         with pytest.raises(StopIteration):
             scripts.retire(connection, Q, ONE, 1)
     assert waiting(client) == [b"d", b"e"]
-    assert scripts.sweep(connection, Q) == 3
+    assert sweep(connection) == 3
     assert everything(client) == {WAITING.encode(): [b"a", b"b", b"c", b"d", b"e"]}
+
+
+def sweep(connection: Connection) -> int:
+    """As the upkeep of a queue does; return how many frames went back."""
+    due = queue_scripts.tend(connection, Q).sweeps
+    return sum(scripts.retire(connection, Q, name, scripts.NO_CLAIM).released for name in due)
 
 
 def test_the_list_of_a_retired_incarnation_is_swept_when_it_is_due_and_not_before(
@@ -320,10 +347,10 @@ def test_the_list_of_a_retired_incarnation_is_swept_when_it_is_due_and_not_befor
     due_ms = client.zscore(keys.retired(Q), ONE)
     assert server_ms(client) < due_ms <= server_ms(client) + MINUTE_MS
     client.blmove(WAITING, keys.inflight(Q, ONE), 0.1, "LEFT", "RIGHT")  # comes late, and cannot be fenced
-    assert scripts.sweep(connection, Q) == 0
+    assert sweep(connection) == 0
     assert in_flight(client) == [b"a"]
     client.zadd(keys.retired(Q), {ONE: 0})
-    assert scripts.sweep(connection, Q) == 1
+    assert sweep(connection) == 1
     assert everything(client) == {WAITING.encode(): [b"a", b"b", b"c"]}
 
 
@@ -331,7 +358,7 @@ def test_one_sweep_looks_at_16_lists_at_most(connection: Connection, client: red
     for number in range(40):
         client.zadd(keys.retired(Q), {f"{number:016x}": number})
         client.rpush(keys.inflight(Q, f"{number:016x}"), number)
-    assert [scripts.sweep(connection, Q) for _ in range(4)] == [16, 16, 8, 0]
+    assert [sweep(connection) for _ in range(4)] == [16, 16, 8, 0]
     assert client.zcard(keys.retired(Q)) == 0
     assert client.llen(WAITING) == 40
 
@@ -355,6 +382,46 @@ def test_on_a_full_server_a_consumer_can_register_take_bury_renew_and_retire(
 
 
 @pytest.mark.usefixtures("full")
+def test_on_a_full_server_what_waits_behind_a_slow_message_goes_back(
+    connection: Connection, client: redis.Redis
+) -> None:
+    client.config_set("maxmemory", 0)
+    client.rpush(WAITING, *"abcd")
+    register(connection)
+    take(connection, 0, count=3)
+    client.config_set("maxmemory", 1)
+    assert scripts.hand_back(connection, Q, ONE, 1, keep=1) == 2
+    assert waiting(client) == [b"b", b"c", b"d"]
+
+
+@pytest.mark.parametrize("keep", range(5))
+def test_hand_back_leaves_the_first_of_a_claim_and_releases_the_rest_in_order_once(
+    connection: Connection, client: redis.Redis, keep: int
+) -> None:
+    client.rpush(WAITING, *"abcd")
+    register(connection)
+    take(connection, 0, count=3)
+    released = max(0, 3 - keep)
+    assert scripts.hand_back(connection, Q, ONE, 1, keep=keep) == released
+    assert scripts.hand_back(connection, Q, ONE, 1, keep=keep) == 0
+    assert waiting(client) == [b"a", b"b", b"c", b"d"][3 - released :]
+    assert take(connection, 1, done=keep) == [2, [b"a", b"b", b"c", b"d"][3 - released]]
+
+
+@pytest.mark.parametrize("claim", [0, 2])
+def test_hand_back_of_another_claim_or_of_a_retired_incarnation_does_nothing(
+    connection: Connection, client: redis.Redis, claim: int
+) -> None:
+    client.rpush(WAITING, *"abcd")
+    register(connection)
+    take(connection, 0, count=3)
+    before = everything(client)
+    assert scripts.hand_back(connection, Q, ONE, claim, keep=0) == 0
+    assert scripts.hand_back(connection, Q, TWO, 1, keep=0) == 0
+    assert everything(client) == before
+
+
+@pytest.mark.usefixtures("full")
 def test_on_a_full_server_crashes_are_noted_and_lists_swept(
     connection: Connection, client: redis.Redis
 ) -> None:
@@ -365,7 +432,7 @@ def test_on_a_full_server_crashes_are_noted_and_lists_swept(
     client.rpush(keys.inflight(Q, TWO), "late")
     client.zadd(keys.retired(Q), {TWO: 0})
     client.config_set("maxmemory", 1)
-    assert scripts.sweep(connection, Q) == 1
+    assert sweep(connection) == 1
     scripts.retire(connection, Q, ONE, 1, fate="replace", frame=b"a, which crashed once")
     assert waiting(client) == [b"a, which crashed once", b"late"]
 
@@ -389,7 +456,7 @@ def test_a_server_that_forgets_its_scripts_is_told_them_again(
         lambda: scripts.bury(connection, Q, ONE, 1, done=0, frame=b"a"),
         lambda: scripts.renew(connection, Q, MINUTE_MS, [ONE]),
         lambda: scripts.retire(connection, Q, ONE, 2, sweep_ms=0),
-        lambda: scripts.sweep(connection, Q),
+        lambda: sweep(connection),
         lambda: scripts.bury_popped(connection, Q, b"x"),
         lambda: scripts.give_back(connection, Q, b"y"),
     ):

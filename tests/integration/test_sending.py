@@ -366,6 +366,20 @@ def test_what_nobody_confirms_in_time_was_accepted_and_its_outcome_is_unknown(
         assert waiting(queue) == ["a"]
 
 
+def test_whoever_repeats_a_durable_send_waits_for_the_disk_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "DURABLE_S", 0.3)
+    with fresh_server(tmp_path, appendonly="yes", appendfsync="no") as server:
+        for _ in range(2):
+            with pytest.raises(OutcomeUnknown, match="was accepted, but it was not confirmed"):
+                queue_of(server).send("a", durable=True, unique="k", unique_for=100)  # by another connection
+        assert 0 < server.admin.pttl(keys.unique(Q, "k")) <= 100_000
+        server.admin.config_set("appendfsync", "always")
+        queue_of(server).send("a", durable=True, unique="k")
+        assert waiting(queue_of(server)) == ["a"]
+
+
 def test_a_server_that_dies_before_it_confirms_leaves_the_outcome_unknown(tmp_path: Path) -> None:
     with fresh_server(tmp_path, appendonly="yes") as server, proxy_to(server.port) as proxy:
         queue = HotQueue(Q, url=proxy.url)
@@ -392,6 +406,9 @@ def test_a_server_that_dies_before_it_confirms_leaves_the_outcome_unknown(tmp_pa
         ({"delay": float("inf")}, "delay must be seconds"),
         ({"delay": timedelta(days=-1)}, "delay must be seconds"),
         ({"expires": -0.1}, "expires must be seconds"),
+        ({"expires": 5, "delay": 6}, "expires= must be longer than the delay: it would be too old before"),
+        ({"expires": 5, "delay": timedelta(seconds=5)}, "expires= must be longer than the delay"),
+        ({"expires": 5, "at": datetime(2099, 1, 1, tzinfo=UTC)}, "expires= must be longer than the delay"),
         ({"unique": "k", "unique_for": -1}, "unique_for must be seconds"),
         ({"unique": ""}, "unique= must be text of 1 to 512 bytes, got ''"),
         ({"unique": "k" * 513}, "unique= must be text of 1 to 512 bytes, got 'kkk"),

@@ -22,7 +22,7 @@ from hotqueue.upkeep import Upkeep
 from hotqueue.waiting import Waiter
 from hotqueue.wakeup import Wakeup
 from tests.support.faulty import Fault, Faulty
-from tests.support.proxy import Proxy, proxy_to
+from tests.support.proxy import Proxy
 from tests.support.servers import LiveServer, free_port
 from tests.support.waiting import wait_until
 
@@ -313,12 +313,6 @@ def test_a_refused_wait_is_raised_and_the_lane_goes_on_with_the_same_life(
         assert client.zcard(keys.retired("a")) == 0
     finally:
         client.config_set("maxmemory", 0)
-
-
-@pytest.fixture
-def proxy(server: LiveServer, redis_url: str) -> Iterator[Proxy]:
-    with proxy_to(server.port) as proxy:
-        yield proxy
 
 
 @pytest.fixture

@@ -1,5 +1,5 @@
 """The fixtures of tests that run workers."""
 
-from tests.support.shop import delivery, parent, shop
+from tests.support.shop import anywhere, delivery, parent, shop
 
-__all__ = ["delivery", "parent", "shop"]
+__all__ = ["anywhere", "delivery", "parent", "shop"]

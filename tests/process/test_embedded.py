@@ -211,11 +211,12 @@ def test_a_server_left_behind_on_another_port_is_moved_with_its_data(
 def test_a_second_server_never_writes_to_the_folder_of_one_left_behind_that_is_frozen(
     tmp_path: Path, private_folder: Path, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedded, "_SETTLE_S", 0.1)
     pid = killed_owner(tmp_path, private_folder, port)
     os.kill(pid, signal.SIGSTOP)
-    with pytest.raises(ConfigurationError, match=f"kill -9 {pid}"):
-        Server(private_folder, free_port()).start()
+    with monkeypatch.context() as impatient:
+        impatient.setattr(embedded, "_SETTLE_S", 0.1)
+        with pytest.raises(ConfigurationError, match=f"kill -9 {pid}"):
+            Server(private_folder, free_port()).start()
     os.kill(pid, signal.SIGKILL)
     with serving(private_folder, port) as server:
         assert server.pid != pid

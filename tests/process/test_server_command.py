@@ -146,6 +146,14 @@ def test_a_folder_in_use_is_one_line_and_code_2(private_folder: Path, port: int)
     assert re.fullmatch(r"hotqueue: .* belongs to another hotqueue process: .*\n", done.stderr)
 
 
+def test_a_folder_that_is_gone_from_under_it_is_one_line_and_code_2(tmp_path: Path, port: int) -> None:
+    (tmp_path / "gone").mkdir()
+    command = f'cd gone && rmdir ../gone && exec "$0" -m hotqueue.cli server --port {port}'
+    done = run("sh", "-c", command, sys.executable, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == "hotqueue: there is no folder .hotqueue: it was started in one that is gone\n"
+
+
 def test_without_a_port_it_is_where_hotqueue_url_says(private_folder: Path, port: int) -> None:
     url = f"redis://localhost:{port}/2"
     with start("hotqueue", "server", str(private_folder), env={"HOTQUEUE_URL": url}) as command:
@@ -181,6 +189,7 @@ def test_the_variables_of_a_kubernetes_service_named_hotqueue_mean_nothing(
         (["serve"], r"No such command 'serve'.*"),
         (["server", "--prt", "1"], r"No such option.*--prt.* See hotqueue server --help"),
         (["server", "--port", "0"], r"Invalid value for '--port': .* See hotqueue server --help"),
+        (["pause", "x", "--for", "5y"], r".*: use 30s, 10m, 2h or 1d\. See hotqueue pause --help"),
         (["server", "--grace", "-1"], r"Invalid value for '--grace': .*"),
         (["server", sys.executable], r"Invalid value for '\[DIR\]': .*"),
     ],

@@ -36,6 +36,7 @@ def complaint(done: Any, code: int) -> str:
         ("import sys; sys.exit(3)", "cannot import tasks: SystemExit: 3 (HERE:1)"),
         ("import os; os._exit(3)", "importing tasks ended the interpreter (exit code 3)"),
         ("import os; os.abort()", "importing tasks ended the interpreter (SIGABRT)"),
+        ("x = 1\0", "cannot import tasks: SyntaxError: source code string cannot contain null bytes"),
         ("def f(:", "cannot import tasks: SyntaxError: invalid syntax (HERE:1)"),
         (f"{GOOD}    handle.run()", "HERE:7: handle.run() would hold up the import of tasks"),
     ],
@@ -47,6 +48,39 @@ def test_a_module_that_cannot_be_served_is_named_with_file_and_line(
     done = run("hotqueue-worker", "tasks", cwd=tmp_path)
     assert expected.replace("HERE", str(module)) in complaint(done, 2)
     assert done.stdout == ""
+
+
+def test_a_target_that_ends_in_a_colon_is_refused(tmp_path: Path) -> None:
+    app(tmp_path, GOOD)
+    done = run("hotqueue-worker", "tasks:", cwd=tmp_path)
+    assert (
+        complaint(done, 2) == "'tasks:' ends in a colon: write tasks:HANDLER for one handler, tasks for all"
+    )
+
+
+@pytest.mark.parametrize(
+    ("decorator", "options"),
+    [
+        ("queue.worker(soft_time_limit=3, time_limit=2)", []),
+        ("queue.worker(soft_time_limit=3)", ["--time-limit=3"]),
+        ("queue.worker", ["--soft-time-limit=9", "--time-limit=8"]),
+    ],
+    ids=["handler", "both", "options"],
+)
+def test_a_soft_limit_that_would_come_too_late_is_refused(
+    tmp_path: Path, decorator: str, options: list[str]
+) -> None:
+    app(tmp_path, GOOD.replace("queue.worker", decorator))
+    said = complaint(run("hotqueue-worker", "tasks", *options, cwd=tmp_path), 2)
+    assert ": a soft time limit of " in said
+    assert " s is not below the time limit of " in said
+
+
+def test_a_database_that_the_server_does_not_have_is_refused_at_once(shop: Shop) -> None:
+    shop.write("@queue.worker\ndef handle(message): ...")
+    url = shop.server.url.rpartition("/")[0] + "/999"
+    done = shop.run("--connect-timeout=1000", f"--url={url}")
+    assert complaint(done, 3).endswith("refused: DB index is out of range")
 
 
 def test_an_unknown_queue_is_named_with_those_there_are(tmp_path: Path) -> None:

@@ -94,7 +94,8 @@ def test_while_the_template_is_dead_the_children_go_on(shop: Shop) -> None:
         wait_until(lambda: worker.events("template.exited"))
         shop.allow("go")
         shop.wait_for_notes("began a 1", "ended a")
-        os.kill(ready(worker)[0], signal.SIGKILL)  # the next one is forked by the next template
+        wait_until(lambda: worker.events("supervisor.reloaded"), 20, "the next template has come")
+        os.kill(ready(worker, 2)[1], signal.SIGKILL)  # the next one is forked by it
         shop.queue.enqueue("b")
         shop.wait_for_notes("began a 1", "ended a", "began b 1", "ended b")
         worker.signal(signal.SIGTERM)
@@ -126,14 +127,13 @@ def test_a_template_that_cannot_come_back_is_tried_again_and_children_go_on(shop
         first = template(worker)
         shop.write("1 / 0")
         os.kill(first, signal.SIGKILL)
-        wait_until(lambda: len(worker.events("template.exited")) >= 3, 20, "it was tried again")
-        died, refused, *_ = [line["cause"] for line in worker.events("template.exited")]
-        assert died == "SIGKILL"
-        assert "ZeroDivisionError" in refused
+        wait_until(lambda: len(worker.events("supervisor.reload_failed")) >= 2, 20, "it was tried again")
+        assert [line["cause"] for line in worker.events("template.exited")] == ["SIGKILL"]
+        assert "ZeroDivisionError" in worker.events("supervisor.reload_failed")[0]["reason"]
         shop.queue.enqueue("a")
         shop.wait_for_notes("a")
         shop.write(SIMPLE)
-        wait_until(lambda: template(worker), 20, "the mended application was imported")
+        wait_until(lambda: worker.events("supervisor.reloaded"), 20, "the mended application was imported")
         worker.signal(signal.SIGTERM)
         assert worker.wait() == 0
 
@@ -151,6 +151,51 @@ def test_threads_of_an_import_are_warned_of_and_children_work_without_them(shop:
     assert done.returncode == 0
     assert shop.notes() == ["a"]
     assert '"threads":"ticker"' in done.stderr
+
+
+def test_sockets_that_an_import_leaves_open_are_named_before_the_first_fork(shop: Shop) -> None:
+    shop.write(
+        """
+        import socket
+        from hotqueue import hooks
+        server = socket.create_server(("127.0.0.1", 0))
+        client = socket.create_connection(server.getsockname())
+        closed = socket.create_connection(server.getsockname())
+        closed.close()
+        datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        named = socket.socket(socket.AF_UNIX)
+        named.bind(str(HERE / "unix"))
+        note(server.getsockname()[1])
+
+        @hooks.on_start
+        def connect():
+            global pair
+            pair = socket.socketpair()
+        """,
+        SIMPLE,
+    )
+    with shop.open("-c2") as worker:
+        ready(worker, 2)
+        (warned,) = worker.events("template.sockets")
+        (port,) = shop.notes()
+        here = f"127.0.0.1:{port}"
+        expected = [
+            f"IPv4 at {here}",
+            f"IPv4 to {here}",
+            f"unix at {shop.folder}/unix",
+            "unix pair",
+            "unix pair",
+        ]
+        assert warned["sockets"].split(", ") == expected
+        first = next(index for index, line in enumerate(worker.lines()) if line["event"] == "child.started")
+        assert worker.lines().index(warned) < first
+
+
+def test_an_import_that_leaves_nothing_open_is_not_warned_of(shop: Shop) -> None:
+    shop.write(SIMPLE)
+    with shop.open("-c1") as worker:
+        ready(worker)
+        assert not worker.events("template.sockets")
 
 
 def test_no_two_children_draw_the_same_random_numbers(shop: Shop) -> None:

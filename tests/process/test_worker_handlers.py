@@ -2,9 +2,12 @@
 
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 
 from hotqueue import HotQueue
-from tests.support.shop import Shop
+from tests.support.servers import fresh_server
+from tests.support.shop import Shop, ready
+from tests.support.waiting import wait_until
 
 
 def test_current_tells_a_handler_of_its_delivery_and_nothing_outside(shop: Shop) -> None:
@@ -117,6 +120,59 @@ def test_queues_on_two_servers_are_served_by_one_worker(shop: Shop) -> None:
     assert shop.run("-c2", "-b", env={"OTHER": other}).returncode == 0
     assert shop.notes() == ["a"]
     assert len(HotQueue("there", url=other)) == 0
+
+
+def test_a_server_that_is_away_does_not_hold_up_the_queues_on_another(
+    shop: Shop, tmp_path: Path, delivery: str
+) -> None:
+    shop.write("""
+        there = HotQueue("there", url=os.environ["OTHER"])
+
+        @queue.worker(delivery=DELIVERY)
+        def handle(message):
+            note(message)
+
+        @there.worker(delivery=DELIVERY)
+        def there_it_is(message):
+            note(message)
+    """)
+    with (
+        fresh_server(tmp_path / "other") as other,
+        shop.open("-c1", env={"OTHER": other.url, "DELIVERY": delivery}) as worker,
+    ):
+        ready(worker)
+        other.kill()
+        wait_until(lambda: worker.events("redis.lost"), 20, "it is missed")
+        for number in range(100):  # one by one, so that the child waits for each
+            shop.queue.enqueue(number)
+            shop.wait_for_notes(*map(str, range(number + 1)))
+        other.start()
+        HotQueue("there", url=other.url).enqueue("there")
+        shop.wait_for_notes(*map(str, range(100)), "there")
+        wait_until(
+            lambda: [line for line in worker.events("redis.back") if "child" in line], 20, "it is back"
+        )
+        lost = [line for line in worker.events("redis.lost") if "child" in line]
+        assert len(lost) == 1
+
+
+def test_a_queue_that_is_no_list_does_not_hold_up_others(shop: Shop) -> None:
+    shop.write("""
+        broken = HotQueue("broken")
+
+        @broken.worker
+        def never(message): ...
+
+        @queue.worker
+        def handle(message):
+            note(message)
+    """)
+    with shop.open("-c1", "-Q", "broken,jobs") as worker:
+        ready(worker)
+        shop.server.admin.set("hotqueue:broken", "text")
+        for number in range(20):
+            shop.queue.enqueue(number)
+            shop.wait_for_notes(*map(str, range(number + 1)))
 
 
 def test_a_handler_may_use_its_own_queue_and_threads(shop: Shop, delivery: str) -> None:

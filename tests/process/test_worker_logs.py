@@ -144,6 +144,19 @@ CONFIGURED = {
         import logging
         logging.basicConfig(stream=sys.stdout, format="%(message)s", level="INFO")
     """,
+    "a dictionary": """
+        import logging.config
+        logging.config.dictConfig({
+            "version": 1,
+            "formatters": {"plain": {"format": "%(message)s"}},
+            "handlers": {
+                "out": {
+                    "class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "plain",
+                },
+            },
+            "root": {"level": "INFO", "handlers": ["out"]},
+        })
+    """,
 }
 
 
@@ -166,3 +179,24 @@ def test_an_application_that_configures_its_log_gets_what_its_children_say(shop:
     assert ("child=1" in line) == how.startswith("structlog")
     assert "message.done" not in done.stderr
     assert "supervisor.started" in done.stderr
+
+
+@pytest.mark.parametrize("how", [how for how in CONFIGURED if how.startswith("structlog")])
+def test_lines_that_a_handler_writes_with_the_application_s_structlog_say_which_message_it_runs(
+    shop: Shop, how: str
+) -> None:
+    shop.write(
+        CONFIGURED[how],
+        """
+        log = structlog.get_logger("shop")
+        log.info("imported")
+
+        @queue.worker
+        def handle(message):
+            log.info("handled", handler="mine")
+        """,
+    )
+    message_id = shop.queue.send("a")
+    done = shop.run("-c1", "-b")
+    (line,) = [line for line in done.stdout.splitlines() if "event=handled" in line]
+    assert {f"id={message_id}", "queue=jobs", "handler=mine", "child=1"} <= set(line.split())

@@ -1,11 +1,13 @@
 """What a worker is told: on the command line, by variables, in pyproject.toml."""
 
+import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from hotqueue import __version__
+from hotqueue import __version__, keys
 from tests.support.commands import Running, run
 from tests.support.servers import fresh_server
 from tests.support.shop import Shop, ready
@@ -51,6 +53,42 @@ def test_queues_with_weights_share_by_weight(shop: Shop, delivery: str) -> None:
     assert shop.run("-c1", "-b", "-Q", "a=1,b=3").returncode == 0
     assert shop.notes()[:20].count("b") == 15
     assert len(shop.notes()) == 60
+
+
+def test_every_queue_that_is_served_is_known_to_who_looks_at_all(shop: Shop, delivery: str) -> None:
+    shop.write(TWO_QUEUES)
+    assert shop.run("-c1", "-b", "-Q", "b").returncode == 0
+    assert shop.server.admin.smembers(keys.QUEUES) == {b"b"}
+
+
+@pytest.mark.parametrize(
+    ("limit", "left"),
+    [("--max-dead=100", 100), ("--max-dead=0", 0), ("--max-dead-age=3600", 250), ("--max-crashes=3", 1250)],
+)
+def test_the_dead_list_is_shortened_only_by_a_limit_and_the_oldest_go_first(
+    shop: Shop, limit: str, left: int
+) -> None:
+    shop.write(SIMPLE)
+    admin, now_ms = shop.server.admin, int(time.time() * 1000)
+    admin.zadd(keys.dead("jobs"), {b"old %04d" % n: n + 1 for n in range(1000)})
+    admin.zadd(keys.dead("jobs"), {b"young %04d" % n: now_ms + n for n in range(250)})
+    with shop.open("-c1", limit) as worker:
+        ready(worker)
+        wait_until(lambda: admin.zcard(keys.dead("jobs")) == left)
+        worker.signal(signal.SIGTERM)
+        assert worker.wait() == 0
+        assert sum(line["count"] for line in worker.events("dead.trimmed")) == 1250 - left
+    assert admin.zcard(keys.dead("jobs")) == left
+    assert int(admin.hget(keys.counters("jobs"), "trimmed") or 0) == 1250 - left
+    assert not left or admin.zrange(keys.dead("jobs"), -1, -1) == [b"young 0249"]
+
+
+def test_many_dead_are_warned_of_once(shop: Shop) -> None:
+    shop.write(SIMPLE)
+    shop.server.admin.zadd(keys.dead("jobs"), {b"%d" % n: n + 1 for n in range(10_000)})
+    with shop.open("-c1") as worker:
+        (warning,) = wait_until(lambda: worker.events("dead.many"))
+    assert (warning["queue"], warning["count"]) == ("jobs", 10_000)
 
 
 def test_without_a_choice_all_queues_take_turns(shop: Shop, delivery: str) -> None:
@@ -111,6 +149,23 @@ def test_check_lists_queues_and_handlers_connects_and_ends(shop: Shop) -> None:
         f"b  handle_b  at-most-once  {address}  {where}:{b}",
     ]
     assert shop.notes() == []
+
+
+@pytest.mark.parametrize("option", ["--check", "--help"])
+def test_a_closed_output_is_no_error(shop: Shop, option: str) -> None:
+    shop.write(SIMPLE)
+    command = f'"$0" -m hotqueue.worker tasks {option} >&-'
+    done = run("sh", "-c", command, sys.executable, env=shop.env, cwd=shop.folder)
+    assert (done.stderr, done.returncode) == ("", 0)
+
+
+@pytest.mark.parametrize("option", ["--check", "--help", "--version"])
+def test_an_output_that_cannot_be_written_is_said_in_one_line(shop: Shop, option: str) -> None:
+    shop.write(SIMPLE)
+    command = f'"$0" -m hotqueue.worker tasks {option} >/dev/full'
+    done = run("sh", "-c", command, sys.executable, env=shop.env, cwd=shop.folder)
+    expected = "hotqueue-worker: the output could not be written: No space left on device\n"
+    assert (done.stderr, done.returncode) == (expected, 1)
 
 
 def test_the_version_is_that_of_the_package() -> None:

@@ -27,7 +27,7 @@ STUCK = """
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             time.sleep(1000)
 """
-STOPS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
+STOPS = [signal.SIGTERM, signal.SIGINT]
 
 
 def stopped(worker: Running) -> list[dict[str, Any]]:
@@ -97,9 +97,51 @@ def test_what_does_not_end_in_time_is_killed_and_handed_back_with_code_1(shop: S
     assert len(shop.queue) == 2
     assert shop.in_flight() == 0
     shop.allow("go")
-    assert shop.run("-b").returncode == 0
+    assert shop.run("-c1", "-b").returncode == 0
     assert shop.notes() == ["began a 1", "began a 2", "began b 1"]
     assert shop.dead() == []
+
+
+def test_a_stop_reports_what_still_runs_and_until_when(shop: Shop) -> None:
+    shop.write(BUSY)
+    shop.queue.enqueue("a", "b")
+    with shop.open("-c3", "-t25") as worker:
+        shop.wait_for_notes("began a 1", "began b 1")
+        worker.signal(signal.SIGTERM)
+        (stopping,) = wait_until(lambda: worker.events("supervisor.stopping"))
+        shop.allow("go")
+        assert worker.wait() == 0
+        (ended,) = worker.events("supervisor.stopped")
+    assert (stopping["busy"], stopping["deadline_s"]) == (2, 25)
+    assert 0 <= stopping["oldest_s"] < 30
+    assert {"killed", "killed_ids", "handed_back", "handed_back_ids"} & ended.keys() == set()
+
+
+def test_the_end_of_a_stop_names_what_was_killed_and_handed_back(shop: Shop, parent: str) -> None:
+    shop.write(BUSY)
+    first, _, third, _ = [shop.queue.send(each) for each in ("a", "b", "c", "d")]
+    with shop.open("-c2", "--prefetch=2", "-t1000") as worker:
+        shop.wait_for_notes("began a 1", "began c 1")  # each has one more
+        worker.signal(signal.SIGQUIT)
+        assert worker.wait() == 1
+        assert worker.events("supervisor.stopping")[0]["deadline_s"] == 0
+        (ended,) = worker.events("supervisor.stopped")
+    assert (ended["killed"], sorted(ended["killed_ids"])) == (2, sorted([first, third]))
+    assert {first, third} <= set(ended["handed_back_ids"])  # what was not begun may be back before
+    assert ended["handed_back"] == len(ended["handed_back_ids"])
+    assert len(shop.queue) == 4
+
+
+def test_what_comes_bare_is_counted_without_an_id(shop: Shop) -> None:
+    shop.write(BUSY.replace("current().attempt", "1"))
+    shop.queue_named("jobs", envelope=False).enqueue("a")
+    with shop.open("-c1") as worker:
+        shop.wait_for_notes("began a 1")
+        worker.signal(signal.SIGQUIT)
+        assert worker.wait() == 1
+        (ended,) = worker.events("supervisor.stopped")
+    assert (ended["killed"], ended["handed_back"]) == (1, 1)
+    assert {"killed_ids", "handed_back_ids"} & ended.keys() == set()
 
 
 def test_an_at_most_once_message_that_is_killed_is_lost_and_the_log_says_so(shop: Shop) -> None:
@@ -178,7 +220,7 @@ def test_quit_stops_at_once_and_hands_back(shop: Shop, parent: str) -> None:
 
 def test_a_child_frozen_in_the_middle_is_killed_like_any_other(shop: Shop) -> None:
     shop.write(BUSY)
-    with shop.open("-c2", "-t0.2") as worker:
+    with shop.open("-c2", "-t2") as worker:  # enough for the other child
         pid = ready(worker, 2)[0]
         os.kill(pid, signal.SIGSTOP)
         worker.signal(signal.SIGTERM)

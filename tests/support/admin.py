@@ -13,6 +13,14 @@ import pexpect
 from tests.support.commands import run
 
 _ROOT = Path(__file__).parents[2]
+MARKER = "unpickled"
+
+
+class Trap:
+    """Leaves a file behind when it is unpickled."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return Path.touch, (Path(MARKER),)  # type: ignore[return-value]
 
 
 class Admin:
@@ -40,7 +48,8 @@ class Admin:
     def terminal(self, *words: str, columns: int = 80) -> Iterator[Any]:
         """Run it on a terminal; it is killed in the end if it has not ended."""
         argv = ["-m", "hotqueue.cli", *words]
-        env = os.environ | self.env | {"TERM": "xterm"}
+        sizes = ("COLUMNS", "LINES")  # pytest-xdist sets them
+        env = {k: v for k, v in os.environ.items() if k not in sizes} | self.env | {"TERM": "xterm"}
         spawned = pexpect.spawn(
             sys.executable,
             argv,

@@ -41,7 +41,8 @@ class Running:
         with self._stdout.open("wb") as stdout, self._stderr.open("wb") as stderr:
             self.process = subprocess.Popen(
                 COMMANDS.get(argv[0], argv[:1]) + argv[1:],
-                env=_clean_environment() | dict(env) | {name: value},
+                # A runtime folder of its own: there the status files of others would have the same name.
+                env=_clean_environment() | {"XDG_RUNTIME_DIR": self._folder.name} | dict(env) | {name: value},
                 cwd=cwd,
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,

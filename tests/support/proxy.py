@@ -12,7 +12,14 @@ import threading
 from collections.abc import Iterator
 from typing import Literal
 
-Point = Literal["before the request", "before the reply", "inside the reply", "freeze", "hold the reply"]
+Point = Literal[
+    "before the request",
+    "inside the request",
+    "before the reply",
+    "inside the reply",
+    "freeze",
+    "hold the reply",
+]
 HARMLESS = b"\0no request holds this"
 
 
@@ -66,9 +73,9 @@ class Proxy:
         self._thawed.set()
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
         for thread in self._threads:
             thread.join(10)
+        self._listener.close()
 
     def _accept(self) -> None:
         while not self._ended.is_set():
@@ -96,6 +103,9 @@ class Proxy:
                     self._requests.append(request)
                     point = self._struck(request)
                     if not request or point == "before the request":
+                        return
+                    if point == "inside the request":
+                        server.sendall(request[: len(request) // 2])
                         return
                     if point == "freeze":
                         self._thawed.wait()

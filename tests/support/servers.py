@@ -3,6 +3,7 @@
 `hotqueue.embedded` is what some of these tests test, so nothing here rests on it.
 """
 
+import os
 import random
 import shutil
 import signal
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -34,6 +36,15 @@ def kinds() -> dict[str, Path]:
     if path := shutil.which("redis-server"):
         found["redis"] = Path(path)
     return found
+
+
+def usual_kind() -> str:
+    """The kind of server for tests that do not ask for one: Valkey, or what TEST_SERVER says."""
+    kind = os.environ.get("TEST_SERVER", "valkey")
+    if kind not in kinds():
+        msg = f"TEST_SERVER={kind} is not installed: there are {', '.join(kinds())}"
+        raise pytest.UsageError(msg)
+    return kind
 
 
 def free_port() -> int:
@@ -167,13 +178,13 @@ def _ready(port: int) -> bool:
 
 
 @contextmanager
-def fresh_server(folder: Path, kind: str = "valkey", **config: str | list[str]) -> Iterator[LiveServer]:
-    """A server of the test's own, to stop, kill or configure.
+def fresh_server(folder: Path, kind: str | None = None, **config: str | list[str]) -> Iterator[LiveServer]:
+    """A server of the test's own, to stop, kill or configure; by default one of the usual kind.
 
     `config` are directives of its configuration file with `_` for `-`, a list for several lines of one:
     `fresh_server(tmp_path, appendonly="yes", maxmemory="10mb", user=["alice on >secret ~* &* +@all"])`.
     """
-    server = LiveServer(kind, folder / f"server-{random.getrandbits(32):08x}", config)
+    server = LiveServer(kind or usual_kind(), folder / f"server-{random.getrandbits(32):08x}", config)
     try:
         server.start()
         yield server

@@ -105,10 +105,11 @@ class Shop:
 
 
 def ready(worker: Running, children: int = 1) -> list[int]:
-    """Wait until so many children were ready, and return their pids; needs the level debug."""
+    """Wait until so many children were ready and the supervisor knows them; needs the level debug."""
 
     def pids() -> list[int]:
-        return [line["pid"] for line in worker.events("child.ready")]
+        known = {line["pid"] for line in worker.events("child.started")}
+        return [line["pid"] for line in worker.events("child.ready") if line["pid"] in known]
 
     wait_until(lambda: len(pids()) >= children or worker.process.poll() is not None, 20, "children are ready")
     return pids()
@@ -123,6 +124,14 @@ def gone(worker: Running) -> None:
 def shop(tmp_path: Path, server: LiveServer, redis_url: str) -> Shop:
     """An empty shop at the session's server."""
     return Shop(tmp_path, server)
+
+
+@pytest.fixture
+def anywhere(shop: Shop, any_server: LiveServer) -> str:
+    """The shop on each kind of server that is installed."""
+    shop.server = any_server
+    shop.env["HOTQUEUE_URL"] = any_server.url
+    return any_server.kind
 
 
 @pytest.fixture(params=["adopted", "the template's"])

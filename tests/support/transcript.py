@@ -15,7 +15,7 @@ from pathlib import Path
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _EVENT = re.compile(r"^(?:\d\d:\d\d:\d\d|TIME) \[(\w+) *\] (\S+) +(.*)$")
 _ACCIDENTS = {
-    *("busy", "child", "done", "duration_ms", "folder", "id", "lived_s"),
+    *("busy", "child", "done", "cpu_s", "duration_ms", "folder", "id", "lived_s", "oldest_s", "peak_mib"),
     *("pid", "port", "redis", "running_ms", "wait_ms"),
 }
 
@@ -25,10 +25,10 @@ class Page:
 
     def __init__(self, path: Path) -> None:
         self.text = path.read_text(encoding="utf-8")
-        self._blocks = [(match[1], match[2]) for match in _BLOCK.finditer(self.text)]
+        self.steps = [(match[1], match[2]) for match in _BLOCK.finditer(self.text)]  # language and source
 
     def blocks(self, language: str) -> list[str]:
-        return [source for found, source in self._blocks if found == language]
+        return [source for found, source in self.steps if found == language]
 
     def write_files(self, folder: Path) -> list[str]:
         """Write each python block whose first line is a comment with a file's name; return the names."""
@@ -66,5 +66,5 @@ def _essence(line: str) -> str:
         return re.sub(r"\bprocess \d+|\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "…", line.rstrip())
     level, event, rest = match.groups()
     fields = (word.partition("=") for word in shlex.split(rest))
-    kept = sorted(f"{key}=…" if key in _ACCIDENTS else f"{key}={value}" for key, _, value in fields)
+    kept = [f"{key}=…" if key in _ACCIDENTS else f"{key}={value}" for key, _, value in fields]
     return " ".join([level, event, *kept])

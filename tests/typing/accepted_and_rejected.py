@@ -1,5 +1,6 @@
 """Use of the API as a type checker sees it; after `# E:` stands what mypy must object to in that line."""
 
+import asyncio
 from collections.abc import Coroutine, Iterator
 from typing import Any, assert_type
 
@@ -29,6 +30,7 @@ square.run(timeout="1")  # E: Argument "timeout" to "run" of "Handler" has incom
 assert_type(square.send(3), str)
 square.send(3, headers={"trace": 1})
 square.send(3, headers=[1])  # E: Argument "headers" has incompatible type
+assert_type(asyncio.run(square.asend(3, delay=1)), str)
 
 
 @queue.worker(delivery="at-most-once", timeout=1.5, block=False)

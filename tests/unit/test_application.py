@@ -101,6 +101,14 @@ def test_a_method_without_its_object_is_told_how_to_be_named(write: Write) -> No
     assert "a method is named as MODULE:object.method" in complaint("tasks")
 
 
+def test_a_property_that_raises_is_one_line(write: Write) -> None:
+    module = write(
+        "class Shop:\n  @property\n  def handler(self):\n    raise RuntimeError('closed')\nshop = Shop()"
+    )
+    expected = f"cannot import tasks:shop.handler: RuntimeError: closed ({module}:4)"
+    assert complaint("tasks:shop.handler") == expected
+
+
 def test_the_choice_of_queues_gives_the_order(write: Write) -> None:
     write(TWO)
     assert names("tasks", choice=QueueChoice(("b", "a"))) == ["do_b", "do_a"]
@@ -122,6 +130,10 @@ def test_a_module_of_a_package_is_found_in_the_current_folder(write: Write) -> N
         ("import json.nothing", "cannot import tasks: ModuleNotFoundError: No module named 'json.nothing'"),
         ("\ndef f(:", "cannot import tasks: SyntaxError: invalid syntax (HERE:2)"),
         ("def f():\n  1 / 0\nf()", "cannot import tasks: ZeroDivisionError: division by zero (HERE:2)"),
+        (
+            "from hotqueue import HotQueue\nHotQueue('q').worker(retries=-1)(print)",
+            "cannot import tasks: ConfigurationError: retries must be a whole number from 0, got -1 (HERE:2)",
+        ),
         ("import json\njson.loads('{')", "cannot import tasks: JSONDecodeError: Expecting property name"),
         ("from hotqueue import HotQueue\nHotQueue('a{b')", "are reserved (HERE:2)"),
         ("from hotqueue import HotQueue\nHotQueue('')", "a queue name must not be empty (HERE:2)"),
@@ -159,7 +171,7 @@ def test_an_application_that_cannot_be_served_is_described_in_one_line(
         ("tasks:a.nothing", "tasks:a.nothing: HotQueue has no attribute 'nothing'"),
         ("tasks:__name__", "tasks:__name__ is of type str: name a handler, a HotQueue, or a list of them"),
         ("tasks:unused", "tasks:unused is a queue without a handler: decorate a function with @queue.worker"),
-        ("tasks:", "has no attribute ''"),
+        ("tasks:", "ends in a colon"),
     ],
 )
 def test_a_target_that_is_not_there_is_named(write: Write, target: str, expected: str) -> None:
@@ -186,4 +198,6 @@ def test_a_django_that_cannot_be_set_up_is_one_line(write: Write, monkeypatch: p
     write("def setup():\n    raise RuntimeError('no SECRET_KEY')", "django")
     monkeypatch.delitem(sys.modules, "django", raising=False)
     monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "site.settings")
-    assert complaint("tasks").startswith("cannot import django: RuntimeError: no SECRET_KEY (")
+    assert complaint("tasks").startswith(
+        "cannot import Django with site.settings: RuntimeError: no SECRET_KEY ("
+    )

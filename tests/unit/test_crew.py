@@ -1,41 +1,80 @@
 """The crew's book-keeping, with forks and deaths that are only told."""
 
 import signal
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from hotqueue.address import Address
 from hotqueue.delivery import Delivery
+from hotqueue.worker import children, processes
 from hotqueue.worker import crew as crew_module
-from hotqueue.worker import processes
 from hotqueue.worker.burst import Burst
 from hotqueue.worker.crew import Crew
+from hotqueue.worker.layout import Layout, new_file
+from hotqueue.worker.processes import Ended
 from hotqueue.worker.recovery import Left, Served
-from hotqueue.worker.scoreboard import Scoreboard, Slot, new_file, size
+from hotqueue.worker.scoreboard import Scoreboard
+from hotqueue.worker.seat import Slot
+from hotqueue.worker.settings import Settings
+from hotqueue.worker.tally import Tally, make_room
 
 QUEUES = ["jobs"]
 
 
-class Bench:
-    """A crew of two, whose forks are a list of slots and tickets."""
+class Home:
+    """A generation, whose forks are a list of slots and tickets, and which only notes what is left."""
 
-    def __init__(self) -> None:
-        self.board = Scoreboard(new_file(size(1, 2)), QUEUES, 2)
+    def __init__(self, children: int, seats: int = 1) -> None:
+        slots = Settings(("tasks",), concurrency=children).most_children
+        file = new_file(Layout(1, slots, seats).bytes)
+        self.board = Scoreboard(file, QUEUES, slots, seats)
+        make_room(file, 1, slots)
+        self.tally = Tally(file, QUEUES, slots)
+        served = Served("jobs", "handle", "?", "at-least-once", Address.from_url("redis://localhost"))
+        self.served = {"jobs": served}
+        self.shortest_limit_s = float("inf")
         self.forks: list[tuple[int, int]] = []
         self.left: list[Left] = []
-        self.looks: list[int] = []
-        served = [Served("jobs", "handle", "?", "at-least-once", Address.from_url("redis://localhost"))]
-        self.crew = Crew(
-            self.board, served, lambda slot, ticket: self.forks.append((slot, ticket)), self.left.append
-        )
+        self.template = self.keepers = self
+        self.can_fork = True
+        self.problem: object = None
+        self.is_proven = False
 
-    def forked(self, slot: int, pid: int, *, ready: bool = True) -> Slot:
+    def fork(self, slot: int, ticket: int, _stack: int) -> None:
+        self.forks.append((slot, ticket))
+
+    def recover(self, left: Left) -> None:
+        self.left.append(left)
+
+
+class Bench:
+    """A crew, and the generation that serves."""
+
+    def __init__(self, children: int = 2) -> None:
+        self.looks: list[int] = []
+        self.crew = Crew(Settings(("tasks",), concurrency=children))
+        self._children = children
+        self.serve(Home(children))
+
+    def serve(self, home: Home) -> None:
+        self.home, self.board, self.forks, self.left = home, home.board, home.forks, home.left
+        self.crew.serve(home)
+
+    def try_out(self, home: Home) -> None:
+        self.crew.try_out(home)
+
+    def coming(self) -> Home:
+        return Home(self._children)
+
+    def forked(self, slot: int, pid: int, *, ready: bool = True, home: Home | None = None) -> Slot:
         """Let the child asked for last come up."""
-        child = Slot(self.board, slot)
-        assert child.take(dict(self.forks)[slot])
+        home = home or self.home
+        child = Slot(home.board, slot)
+        assert child.take(dict(home.forks)[slot])
         if ready:
-            child.idle()
+            child.ready()
         self.crew.forked(slot, pid)
         return child
 
@@ -71,7 +110,7 @@ def test_each_vacant_place_is_asked_for_once(bench: Bench) -> None:
 def test_a_crashed_child_s_place_is_asked_for_again_at_its_time(bench: Bench, clock: list[float]) -> None:
     for _ in range(2):
         bench.forked(1, 11)
-        bench.crew.ended(11, signal.SIGSEGV)
+        bench.crew.ended(Ended(11, signal.SIGSEGV))
         bench.crew.fill()
     assert [slot for slot, _ in bench.forks] == [1, 2, 1]
     assert bench.crew.next_s == clock[0] + 0.5
@@ -81,17 +120,17 @@ def test_a_crashed_child_s_place_is_asked_for_again_at_its_time(bench: Bench, cl
 
 
 def test_a_death_that_is_seen_before_its_fork_is_reported_counts(bench: Bench) -> None:
-    bench.crew.ended(11, signal.SIGKILL)
+    bench.crew.ended(Ended(11, signal.SIGKILL))
     assert bench.crew.size == 2
     bench.forked(1, 11)
     assert bench.crew.size == 1
 
 
 def test_the_pid_of_a_grandchild_that_was_reaped_may_come_again(bench: Bench) -> None:
-    bench.crew.ended(11, 0)
+    bench.crew.ended(Ended(11, 0))
     bench.forked(2, 22)
     bench.crew.fork_failed(1, "Resource temporarily unavailable", stillborn=False)
-    bench.crew.ended(11, 0)
+    bench.crew.ended(Ended(11, 0))
     bench.crew._vacant[1] = 0.0
     bench.crew.fill()
     bench.forked(1, 11)
@@ -101,7 +140,7 @@ def test_the_pid_of_a_grandchild_that_was_reaped_may_come_again(bench: Bench) ->
 def test_a_template_that_died_in_the_middle_of_a_fork_leaves_no_child_unknown(bench: Bench) -> None:
     child = Slot(bench.board, 1)
     assert child.take(bench.forks[0][1])  # forked, but the report is lost; slot 2 was not forked
-    bench.crew.forget_unforked()
+    bench.crew.forget_unforked(bench.home)
     assert bench.crew.size == 1
     assert not Slot(bench.board, 2).take(bench.forks[1][1])
     bench.crew.fill()
@@ -111,30 +150,49 @@ def test_a_template_that_died_in_the_middle_of_a_fork_leaves_no_child_unknown(be
 def test_a_fork_that_is_not_answered_is_stuck(bench: Bench, clock: list[float]) -> None:
     bench.crew._children[1].asked_s = clock[0]
     bench.crew._children[2].asked_s = clock[0]
-    assert not bench.crew.is_stuck
+    assert not bench.crew.stuck()
     bench.forked(1, 11)
     clock[0] += 31
-    assert bench.crew.is_stuck
+    assert bench.crew.stuck() == {bench.home}
     bench.forked(2, 22)
-    assert not bench.crew.is_stuck
+    assert not bench.crew.stuck()
 
 
 def test_what_a_child_held_is_given_back_with_its_cause(bench: Bench) -> None:
-    child = bench.forked(1, 11)
+    child = bench.forked(1, 11).seats[0]
     child.registered("jobs", incarnation=77, client_id=5)
-    child.claimed("jobs", 3)
-    bench.crew.ended(11, signal.SIGSEGV)
+    child.claimed("jobs", 3, 1)
+    bench.crew.ended(Ended(11, signal.SIGSEGV))
     (left,) = bench.left
     assert (left.child, left.place.incarnation, left.crashed, left.cause) == (1, 77, True, "SIGSEGV")
-    assert bench.board.read(1).places[0].incarnation == 0
+    assert bench.board.read(1).places[0][0].incarnation == 0
+
+
+@pytest.mark.parametrize("running", [1, 2])
+def test_a_crash_is_counted_only_against_what_ran_alone_in_its_child(running: int) -> None:
+    bench = Bench()
+    bench.serve(Home(2, seats=3))
+    bench.crew.fill()
+    child = bench.forked(1, 11)
+    bench.board.renewed(0)
+    for number, seat in enumerate(child.seats):
+        seat.registered("jobs", 70 + number, 5)
+        seat.claimed("jobs", 1, 1)
+    for seat in child.seats[:running]:
+        seat.started(Delivery("jobs", b"", lane=None), time.monotonic_ns())  # type: ignore[arg-type]
+    bench.crew.ended(Ended(11, signal.SIGSEGV))
+    assert [left.place.incarnation for left in bench.left] == [70, 71, 72]
+    assert {(left.crashed, left.suspected) for left in bench.left} == {(running == 1, running == 2)}
+    (certificate,) = bench.crew.deaths
+    assert certificate.get("running") == (2 if running == 2 else None)
 
 
 def test_a_child_that_was_killed_by_us_has_not_crashed(bench: Bench, sent: list[tuple[int, int]]) -> None:
-    bench.forked(1, 11).registered("jobs", 77, 5)
+    bench.forked(1, 11).seats[0].registered("jobs", 77, 5)
     bench.forked(2, 22)
     assert bench.crew.kill("because")
     assert not bench.crew.kill("again")
-    bench.crew.ended(11, signal.SIGKILL)
+    bench.crew.ended(Ended(11, signal.SIGKILL))
     assert sent == [(11, signal.SIGKILL), (22, signal.SIGKILL)]
     assert not bench.left[0].crashed
 
@@ -150,7 +208,7 @@ def test_a_child_is_told_to_stop_once(bench: Bench, sent: list[tuple[int, int]])
 def test_children_that_stop_by_themselves_leave_an_empty_crew(bench: Bench) -> None:
     for slot, pid in ((1, 11), (2, 22)):
         bench.forked(slot, pid).stopping()
-        bench.crew.ended(pid, 0)
+        bench.crew.ended(Ended(pid, 0))
     assert bench.crew.is_gone
     assert bench.crew.problem is None
 
@@ -193,7 +251,7 @@ def burst(bench: Bench) -> Burst:
 def go_home(bench: Bench) -> None:
     for slot, pid in ((1, 11), (2, 22)):
         Slot(bench.board, slot).stopping()
-        bench.crew.ended(pid, 0)
+        bench.crew.ended(Ended(pid, 0))
 
 
 def test_a_burst_is_over_when_the_children_are_gone_and_nothing_is_left(
@@ -225,7 +283,7 @@ def test_a_burst_does_not_send_home_children_that_have_begun_something_meanwhile
     bench.forked(1, 11)
     child = bench.forked(2, 22)
     burst.look()
-    child.running(Delivery("jobs", b"", lane=None), "handle")  # type: ignore[arg-type]
+    child.seats[0].started(Delivery("jobs", b"", lane=None), 1)  # type: ignore[arg-type]
     assert not burst.is_over(empty=True)
     assert not burst.is_leaving
 
@@ -237,7 +295,162 @@ def test_a_child_that_waits_before_its_fork_was_reported_is_not_idle_yet_as_nobo
     bench.forked(1, 11)
     early = Slot(bench.board, 2)
     assert early.take(dict(bench.forks)[2])
-    early.idle()
+    early.ready()
     assert not bench.crew.is_idle
     bench.crew.forked(2, 12)
     assert bench.crew.is_idle
+
+
+def test_no_more_forks_are_asked_for_than_can_be_answered() -> None:
+    bench = Bench(children=40)
+    bench.crew.fill()
+    bench.crew.fill()
+    assert len(bench.forks) == crew_module.MOST_FORKS
+    assert bench.crew.next_s == float("inf")
+    bench.forked(1, 11)
+    bench.crew.fill()
+    assert len(bench.forks) == crew_module.MOST_FORKS + 1
+
+
+@pytest.fixture
+def full(bench: Bench, sent: list[tuple[int, int]]) -> Bench:
+    """A crew of two that is complete."""
+    for slot, pid in ((1, 11), (2, 22)):
+        bench.forked(slot, pid)
+    return bench
+
+
+def tried_out(full: Bench, pid: int = 33) -> Home:
+    """New code, whose first child is ready."""
+    coming = full.coming()
+    full.try_out(coming)
+    full.forked(3, pid, home=coming)
+    full.try_out(coming)
+    assert coming.is_proven
+    return coming
+
+
+def busy(bench: Bench, *slots: int) -> None:
+    for slot in slots:
+        Slot(bench.board, slot).seats[0].started(Delivery("jobs", b"", lane=None), 1)
+
+
+def test_new_code_is_tried_out_with_one_child_more_and_no_place_is_given_to_another(full: Bench) -> None:
+    coming = full.coming()
+    full.try_out(coming)
+    full.try_out(coming)
+    assert [slot for slot, _ in coming.forks] == [3]
+    assert not coming.is_proven
+    for pid in (11, 12, 13):
+        full.crew.ended(Ended(pid, signal.SIGSEGV))
+        assert full.crew.size == 2
+        full.crew._vacant[1] = 0.0
+        full.crew.fill()
+        full.forked(1, pid + 1)
+        assert full.crew.size == 3
+
+
+def test_a_first_child_that_ends_before_it_is_ready_concerns_nobody_but_the_new_code(full: Bench) -> None:
+    coming = full.coming()
+    full.try_out(coming)
+    full.forked(3, 33, ready=False, home=coming)
+    full.crew.ended(Ended(33, signal.SIGSEGV))
+    assert coming.problem == (1, "its first child ended with: SIGSEGV")
+    assert not coming.is_proven
+    full.crew.fill()
+    assert full.crew.size == 2
+    assert len(full.forks) == 2
+
+
+def test_a_first_child_that_was_ready_has_proven_the_new_code_whatever_comes_then(full: Bench) -> None:
+    coming = full.coming()
+    full.try_out(coming)
+    full.forked(3, 33, home=coming)
+    full.crew.ended(Ended(33, signal.SIGSEGV))
+    assert coming.problem is None
+    assert coming.is_proven
+
+
+def test_old_children_are_told_one_by_one_as_new_ones_are_ready_those_that_wait_first(
+    full: Bench, sent: list[tuple[int, int]]
+) -> None:
+    busy(full, 1)
+    old, coming = full.home, tried_out(full)
+    full.serve(coming)
+    full.crew.fill()
+    full.crew.fill()
+    assert sent == [(22, signal.SIGTERM)]
+    assert full.crew.size == 3
+    Slot(old.board, 2).stopping()
+    full.crew.ended(Ended(22, 0))
+    full.crew.fill()
+    assert [slot for slot, _ in coming.forks] == [3, 2]
+    assert sent == [(22, signal.SIGTERM)]
+    full.forked(2, 44)
+    full.crew.fill()
+    assert sent == [(22, signal.SIGTERM), (11, signal.SIGTERM)]
+    assert len(old.forks) == 2
+
+
+def test_an_old_child_that_takes_long_does_not_keep_the_others_from_being_told(
+    full: Bench, sent: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy(full, 1, 2)
+    full.serve(tried_out(full))
+    full.crew.fill()
+    assert sent == [(11, signal.SIGTERM)]
+    monkeypatch.setattr(children, "LINGERS_S", 0.0)
+    full.crew.fill()
+    assert sent == [(11, signal.SIGTERM), (22, signal.SIGTERM)]
+    assert full.crew.size == 3
+
+
+def test_where_old_children_keep_all_places_one_makes_room_for_new_code_but_not_the_last_one(
+    full: Bench, sent: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy(full, 1, 2)
+    second = tried_out(full)
+    full.serve(second)
+    full.crew.fill()  # 11 is told, and goes on
+    third = full.coming()
+    full.try_out(third)
+    monkeypatch.setattr(children, "LINGERS_S", 0.0)
+    full.try_out(third)
+    assert sent == [(11, signal.SIGTERM)]  # 33 is the only one that takes messages
+    full.crew.ended(Ended(22, signal.SIGSEGV))
+    full.crew.fill()
+    full.forked(2, 44)
+    assert full.crew.size == 3
+    full.try_out(third)
+    assert third.forks == []
+    assert len(sent) == 2
+    assert sent[1][0] in {33, 44}
+    full.crew.ended(Ended(sent[1][0], signal.SIGTERM))
+    full.try_out(third)
+    assert len(third.forks) == 1
+    full.crew.fill()
+    assert full.crew.size == 3
+
+
+def test_new_code_that_is_given_up_leaves_with_what_it_runs(full: Bench, sent: list[tuple[int, int]]) -> None:
+    coming = tried_out(full)
+    full.crew.abandon(coming)
+    full.crew.fill()
+    assert sent == [(33, signal.SIGTERM)]
+    assert full.crew.has(coming)
+    Slot(coming.board, 3).stopping()
+    full.crew.ended(Ended(33, 0))
+    assert not full.crew.has(coming)
+    full.crew.fill()
+    assert full.crew.size == 2
+
+
+def test_a_first_child_that_hangs_in_its_fork_is_killed_when_the_new_code_is_given_up(
+    full: Bench, sent: list[tuple[int, int]]
+) -> None:
+    coming = full.coming()
+    full.try_out(coming)
+    full.crew.forked(3, 33)
+    full.crew.abandon(coming)
+    assert sent == [(33, signal.SIGKILL)]
+    assert not Slot(coming.board, 3).take(coming.forks[0][1])

@@ -128,7 +128,7 @@ def test_unknown_flags_are_refused_since_they_may_change_what_the_body_means(fla
         unpack(bytes(framed))
 
 
-@pytest.mark.parametrize("raw", [b"", b"blue", b"\xff" * 50, pack(b"body", PICKLE)[:20]])
+@pytest.mark.parametrize("raw", [b"", b"blue", b"\xff" * 50, pack(b"body", PICKLE)[:20]], ids=len)
 def test_any_bytes_can_be_wrapped_and_unwrapped(raw: bytes) -> None:
     frame = unpack(wrap(raw))
     assert (frame.flags, frame.serializer, frame.body) == (WRAPPED, RAW, raw)
@@ -146,7 +146,7 @@ def test_a_trail_is_replaced_and_the_rest_stays(signer: Signer | None) -> None:
     assert once == framed + b'{"failures":1}'
     assert twice == framed + b'{"failures":2}'
     assert with_trail(twice, b"") == framed
-    assert unpack(twice) == unpack(framed)._replace(trail=b'{"failures":2}')
+    assert unpack(twice) == unpack(framed)._replace(trail=b'{"failures":2}', raw=twice)
 
 
 def test_a_trail_over_16_kib_is_never_written_and_not_read() -> None:
@@ -154,7 +154,7 @@ def test_a_trail_over_16_kib_is_never_written_and_not_read() -> None:
     assert unpack(with_trail(framed, b"x" * 16_384)).trail == b"x" * 16_384
     with pytest.raises(TooLarge, match=r"16385"):
         with_trail(framed, b"x" * 16_385)
-    assert unpack(framed + b"x" * 16_385) == unpack(framed)
+    assert unpack(framed + b"x" * 16_385).trail == b""
 
 
 def test_a_broken_frame_gets_no_trail() -> None:

@@ -1,5 +1,6 @@
 """What a decorated function is: when a call calls, when it consumes, and what is refused at once."""
 
+import asyncio
 import functools
 import importlib.util
 import inspect
@@ -240,6 +241,30 @@ def test_what_a_function_makes_for_two_queues_are_two_handlers() -> None:
 
     made = [listen("a"), listen("b")]
     assert registered() == made
+
+
+def test_what_a_loop_decorates_for_several_queues_is_a_handler_for_each(tmp_path: Path) -> None:
+    source = """
+        from hotqueue import HotQueue
+        for name in "abc":
+            @HotQueue(name, port=1).worker
+            def handle(message): ...
+    """
+    app(tmp_path, source, "tasks_of_a_loop")
+    _import(tmp_path / "tasks_of_a_loop.py")
+    assert [handler.queue.name for handler in registered()] == ["a", "b", "c"]
+
+
+def test_an_async_handler_is_not_run_inside_of_an_event_loop(queue: HotQueue) -> None:
+    @queue.worker
+    async def fetch(url: str) -> None: ...
+
+    async def main() -> None:
+        fetch.run()
+
+    with pytest.raises(ConfigurationError, match=r"fetch \(.*\) is async .* asyncio\.to_thread") as caught:
+        asyncio.run(main())
+    assert "\n" not in str(caught.value)
 
 
 LOOPS: dict[str, str] = {

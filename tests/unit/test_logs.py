@@ -6,13 +6,15 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 import structlog
 
 from hotqueue import events
-from hotqueue.delivery import Delivery, running
+from hotqueue.delivery import CURRENT, Delivery
+from hotqueue.frame import id_text
 from hotqueue.worker import logs
 
 log = logging.getLogger("shop.orders")
@@ -25,6 +27,7 @@ def _as_before() -> Iterator[None]:
     handlers, level = list(root.handlers), root.level
     yield
     root.handlers[:], logging.raiseExceptions = handlers, raising
+    events.shortcut = None
     root.setLevel(level)
     events.log.handlers.clear()
     events.log.filters.clear()
@@ -42,9 +45,15 @@ def done(**fields: object) -> None:
     events.emit(logging.INFO, events.MESSAGE_DONE, **fields)
 
 
-def in_a_message() -> Any:
-    delivery = Delivery("emails", b"", lane=None, id="0197", handler="send")  # type: ignore[arg-type]
-    return running(delivery)
+ID = bytes(15) + b"\x07"
+
+
+@contextmanager
+def in_a_message() -> Iterator[None]:
+    delivery = Delivery("emails", b"", lane=None, handler="send", message_id=ID)  # type: ignore[arg-type]
+    token = CURRENT.set(delivery)
+    yield
+    CURRENT.reset(token)
 
 
 def test_an_event_is_one_json_object_that_begins_with_what_and_when(
@@ -86,7 +95,7 @@ def test_within_a_message_the_application_s_lines_say_which(capfd: pytest.Captur
         structlog.get_logger().info("its own word", queue="at the post office")
     log.info("outside")
     standard, structured, own, outside = lines(capfd)
-    message = {"queue": "emails", "handler": "send", "id": "0197", "child": 3}
+    message = {"queue": "emails", "handler": "send", "id": id_text(ID), "child": 3}
     assert message.items() <= standard.items()
     assert message.items() <= structured.items()
     assert own["queue"] == "at the post office"

@@ -233,6 +233,12 @@ def test_a_body_that_cannot_be_read_is_named_by_size_and_cause(
     assert isinstance(caught.value.__cause__, Exception)
 
 
+@pytest.mark.parametrize("body", [b'{"a":1}', b"[1]", b'"a"'], ids=["object", "array", "string"])
+def test_json_where_a_pickle_should_be_is_told_so(body: bytes) -> None:
+    with pytest.raises(BadMessage, match=r"as pickle: .* \(it may be JSON: give both sides the same"):
+        codec_for("pickle").loads(body)
+
+
 @pytest.mark.parametrize(
     "failure",
     [MemoryError(), RecursionError(), Unprintable(), ValueError("two\nlines\n" * 500), StopIteration()],

@@ -1,9 +1,11 @@
 """Settings: what was told, read and carried to other processes."""
 
+from pathlib import Path
+
 import pytest
 
 from hotqueue.errors import ConfigurationError
-from hotqueue.worker.settings import QueueChoice, Settings, parse_queues
+from hotqueue.worker.settings import QueueChoice, Settings, from_pyproject, parse_queues
 
 
 @pytest.mark.parametrize(
@@ -47,3 +49,10 @@ def test_no_choice_is_no_order() -> None:
 def test_what_is_neither_is_refused(text: str) -> None:
     with pytest.raises(ConfigurationError):
         parse_queues(text)
+
+
+def test_what_the_file_of_the_project_says_is_read_as_if_it_were_typed(tmp_path: Path) -> None:
+    file = tmp_path / "pyproject.toml"
+    file.write_text('[tool.hotqueue]\nburst = true\npid = 5\nmax-memory = 0.5\nurl = "redis://host"\n')
+    expected = {"burst": "true", "pid": "5", "max_memory": "0.5", "url": "redis://host"}
+    assert from_pyproject(file, expected.keys()) == expected

@@ -36,6 +36,12 @@ def test_systemd_finds_nothing_to_complain_about(tmp_path: Path) -> None:
     assert (verdict.returncode, verdict.stdout + verdict.stderr) == (0, "")
 
 
+def test_systemd_waits_until_a_child_is_ready_and_watches_the_supervisor() -> None:
+    assert service()["Type"] == "notify"
+    assert int(service()["WatchdogSec"]) >= 10  # that of one pass of the main loop which waits for the kernel
+    assert service()["RuntimeDirectory"] == "hotqueue"  # where the status file is looked for
+
+
 def test_systemd_waits_longer_than_the_supervisor_waits_for_its_children() -> None:
     (patience,) = (option.default for option in command.params if option.name == "shutdown_timeout")
     assert isinstance(patience, float)

@@ -132,3 +132,14 @@ def test_only_plain_values_are_taken_from_a_reason() -> None:
 def test_a_trail_with_absurd_counters_of_its_own_is_written_within_bounds() -> None:
     trail = Trail(failures=10**5000, interruptions=10**5000, crashes=tuple(range(1_000)))
     assert Trail.load(trail.dump()) == Trail(1_000_000, tuple(range(968, 1_000)), 1_000_000)
+
+
+def test_a_suspect_is_one_until_it_has_failed() -> None:
+    suspect = Trail().suspected()
+    assert (suspect.suspect, suspect.attempt, suspect.crashes) == (True, 2, ())
+    assert Trail.load(suspect.dump()) == suspect
+    assert suspect.interrupted().suspect
+    assert suspect.crashed(5).suspect
+    assert Trail().crashed(5).suspect
+    assert not suspect.failed().suspect
+    assert not Trail.load(b'{"suspect":1}').suspect

@@ -74,13 +74,16 @@ def test_a_second_ctrl_c_goes_into_a_handler_and_into_nothing_else(wakeup: Wakeu
     with listening(wakeup, STOPS):
         for _ in range(5):
             signal.raise_signal(signal.SIGINT)
-        with pytest.raises(Forced), wakeup.interruptible():
+        wakeup.is_interruptible = True
+        with pytest.raises(Forced):
             signal.raise_signal(signal.SIGINT)
+        wakeup.is_interruptible = False
         signal.raise_signal(signal.SIGINT)
 
 
 def test_the_first_ctrl_c_and_every_term_let_a_handler_finish(wakeup: Wakeup) -> None:
-    with listening(wakeup, STOPS), wakeup.interruptible():
+    wakeup.is_interruptible = True
+    with listening(wakeup, STOPS):
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGTERM)

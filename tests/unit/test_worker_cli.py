@@ -33,15 +33,24 @@ def complaint(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["--embedded", "tasks"], "('tasks' was read as the folder of --embedded: put the module first)"),
         (["tasks", "-c0"], "'-c' / '--concurrency': '0' is neither a whole number from 1 nor auto"),
         (["tasks", "-cmany"], "'many' is neither a whole number from 1 nor auto"),
+        (["tasks", "-c1001"], "one worker has 1000 children at most: start several"),
+        (["tasks", "-c" + "9" * 5000], "one worker has 1000 children at most"),
+        (["tasks", "--max-memory=nan"], "'--max-memory': nan is no number"),
         (["tasks", "-t-1"], "'-t' / '--shutdown-timeout': -1.0 is not in the range x>=0"),
-        (["tasks", "-tnan"], "nan is not a number of seconds"),
-        (["tasks", "-tsoon"], "'soon' is not a valid float"),
+        (["tasks", "-tnan"], "nan is no number"),
+        (["tasks", "-tsoon"], "'soon' is not a valid number of seconds"),
         (["tasks", "--max-crashes=0"], "0 is not in the range x>=1"),
         (["tasks", "-Qjobs,a=2"], "'jobs,a=2' mixes an order with weights: write a,b or a=5,b=1"),
         (["tasks", "-Qjobs=0"], "'jobs=0': a weight is a whole number from 1"),
         (["tasks", "-Qjobs,jobs"], "'jobs,jobs' names a queue twice"),
         (["tasks", "-Qjobs,"], "a queue name must not be empty"),
         (["tasks", "--burts"], "--burts"),
+        (["tasks", "--metrics=x"], "'x' is no address: write a port, as 9100, or 0.0.0.0:9100"),
+        (["tasks", "--metrics=0"], "'--metrics': '0' is no address"),
+        (["tasks", "--metrics=65536"], "'65536' is no address"),
+        (["tasks", "--metrics=" + "9" * 5000], "is no address"),
+        (["tasks", "--metrics=::1:9100"], "'::1:9100' is no address"),
+        (["tasks", "--metrics=localhost:"], "'localhost:' is no address"),
         (["tasks", "-lloud"], "'loud' is not one of 'debug', 'info', 'warning', 'error', 'critical'"),
     ],
 )
@@ -65,6 +74,8 @@ def test_a_variable_that_cannot_be_is_named(
         ("[tool.hotqueue]\ncheck = true", "there is no option 'check'"),
         ("[tool.hotqueue]\nconcurrency = 0", "'0' is neither a whole number from 1 nor auto"),
         ("[tool.hotqueue]\nqueues = ['a', 'b']", "['a', 'b'] is not text"),
+        ("[tool.hotqueue]\nburst = [true]", "[True] is not text"),
+        ("[tool.hotqueue]\nburst = 3", "'3' is not a valid boolean"),
         ("[tool]\nhotqueue = 3", "cannot read [tool.hotqueue]"),
         ("[tool.hotqueue", "cannot read [tool.hotqueue]"),
     ],
@@ -89,3 +100,18 @@ def test_the_private_server_s_variable_may_just_say_no(
 ) -> None:
     monkeypatch.setenv("HOTQUEUE_EMBEDDED", "0")
     assert "folder" not in complaint(capsys)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("9100", ("127.0.0.1", 9100)),
+        ("0.0.0.0:9100", ("0.0.0.0", 9100)),
+        ("[::1]:9100", ("::1", 9100)),
+        (":9100", ("127.0.0.1", 9100)),
+    ],
+)
+def test_the_host_of_the_metrics_is_this_one_unless_it_is_named(value: str, expected: object) -> None:
+    settings, _ = cli.command.main(["tasks", "--metrics", value], standalone_mode=False)
+    assert settings.metrics == expected
+    assert type(settings).load(settings.dump()) == settings

@@ -1,0 +1,165 @@
+"""Under `Type=notify`: what systemd hears of a worker, on a socket that stands in for its own."""
+
+import os
+import signal
+import socket
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+from hotqueue.worker.roll import Census
+from hotqueue.worker.systemd import Notifier
+from tests.support.shop import Shop, ready
+from tests.support.waiting import wait_until
+
+HANDLER = """
+    @queue.worker
+    def handle(message):
+        note(sorted({"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"} & os.environ.keys()))
+        wait_for("go")
+"""
+CENSUS = Census(wanted=1, size=1, busy=0, ready=1)
+
+
+class Ear:
+    """The socket, and all that came in."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(f"\0{name[1:]}" if name.startswith("@") else name)
+        self._lines: list[str] = []
+
+    def lines(self) -> list[str]:
+        try:
+            while True:
+                self._lines += self._socket.recv(4096, socket.MSG_DONTWAIT).decode().split("\n")
+        except BlockingIOError:
+            return self._lines
+
+    def hear(self, line: str) -> None:
+        wait_until(lambda: line in self.lines(), 30, f"systemd hears {line}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+        if self.name.startswith("/"):
+            Path(self.name).unlink()
+
+
+def at_a_path() -> Ear:
+    return Ear(f"/tmp/hotqueue-test-{uuid.uuid4().hex}")  # a short one: a socket takes some 100 bytes
+
+
+@pytest.fixture(params=["a path", "an abstract name"])
+def ear(request: pytest.FixtureRequest) -> Iterator[Ear]:
+    if request.param != "a path" and not Path("/proc/net/unix").exists():
+        pytest.skip("only Linux has abstract names")
+    with at_a_path() if request.param == "a path" else Ear(f"@hotqueue-test-{uuid.uuid4().hex}") as found:
+        yield found
+
+
+def test_systemd_hears_when_a_worker_is_ready_that_it_lives_and_that_it_stops(shop: Shop, ear: Ear) -> None:
+    shop.write("note('importing')\nwait_for('import')", HANDLER)
+    with shop.open("-c1", env={"NOTIFY_SOCKET": ear.name, "WATCHDOG_USEC": "400000"}) as worker:
+        shop.wait_for_notes("importing")
+        ear.hear("WATCHDOG=1")
+        assert "READY=1" not in ear.lines()
+        shop.allow("import")
+        ear.hear("READY=1")
+        ear.hear("STATUS=running, 0 of 1 children busy")
+        shop.queue.enqueue("a")
+        shop.wait_for_notes("importing", "[]")  # the variables are not for handlers
+        ear.hear("STATUS=running, 1 of 1 children busy")
+        assert "STOPPING=1" not in ear.lines()
+        worker.signal(signal.SIGTERM)
+        ear.hear("STOPPING=1")
+        asked = ear.lines().count("EXTEND_TIMEOUT_USEC=30000000")
+        wait_until(lambda: ear.lines().count("EXTEND_TIMEOUT_USEC=30000000") > asked, 30, "again and again")
+        shop.allow("go")
+        assert worker.wait() == 0
+        assert (ear.lines().count("READY=1"), ear.lines().count("STOPPING=1")) == (1, 1)
+
+
+def test_the_watchdog_is_not_fed_by_a_supervisor_that_hangs(shop: Shop) -> None:
+    shop.write(HANDLER)
+    with (
+        at_a_path() as ear,
+        shop.open("-c1", env={"NOTIFY_SOCKET": ear.name, "WATCHDOG_USEC": "20000"}) as worker,
+    ):
+        ready(worker)
+        ear.hear("WATCHDOG=1")
+        worker.signal(signal.SIGSTOP)
+        stopped = Path(f"/proc/{worker.pid}/stat")
+        wait_until(lambda: stopped.read_text().rpartition(")")[2].split()[0] == "T", 20, "it hangs")
+        fed = ear.lines().count("WATCHDOG=1")
+        end = time.monotonic() + 0.2
+        wait_until(lambda: time.monotonic() > end)
+        assert ear.lines().count("WATCHDOG=1") == fed
+        worker.signal(signal.SIGCONT)
+        wait_until(lambda: ear.lines().count("WATCHDOG=1") > fed, 20, "it is fed again")
+
+
+def test_a_worker_whose_systemd_went_away_goes_on(shop: Shop, tmp_path: Path) -> None:
+    shop.write(HANDLER)
+    shop.allow("go")
+    shop.queue.enqueue("a")
+    done = shop.run("-b", env={"NOTIFY_SOCKET": str(tmp_path / "gone"), "WATCHDOG_USEC": "1000"})
+    assert done.returncode == 0
+    assert shop.notes() == ["[]"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "times"),
+    [
+        ({"WATCHDOG_USEC": "2000000"}, 1),
+        ({"WATCHDOG_USEC": "2000000", "WATCHDOG_PID": str(os.getpid())}, 1),
+        ({"WATCHDOG_USEC": "2000000", "WATCHDOG_PID": "1"}, 0),
+        ({"WATCHDOG_USEC": "0"}, 0),
+        ({"WATCHDOG_USEC": "soon"}, 0),
+        ({}, 0),
+    ],
+    ids=["for all", "for us", "for another", "off", "nonsense", "not there"],
+)
+def test_the_watchdog_is_fed_if_it_waits_for_this_process(
+    ear: Ear, variables: dict[str, str], times: int
+) -> None:
+    environment = {"NOTIFY_SOCKET": ear.name, "HOME": "/", **variables}
+    notifier = Notifier(environment)
+    notifier.feed()
+    notifier.feed()  # not yet again
+    assert ear.lines() == ["WATCHDOG=1"] * times
+    assert environment == {"HOME": "/"}
+    notifier.close()
+
+
+def test_a_reload_begins_with_a_moment_and_ends_with_ready(shop: Shop, ear: Ear) -> None:
+    shop.write(HANDLER)
+    with shop.open("-c1", env={"NOTIFY_SOCKET": ear.name}) as worker:
+        ear.hear("READY=1")
+        before = time.monotonic_ns() // 1000
+        shop.write("wait_for('import')", HANDLER)
+        worker.signal(signal.SIGHUP)
+        ear.hear("RELOADING=1")
+        begun = next(line for line in ear.lines() if line.startswith("MONOTONIC_USEC="))
+        assert before <= int(begun.partition("=")[2]) <= time.monotonic_ns() // 1000
+        told = len(ear.lines())
+        wait_until(lambda: len(ear.lines()) > told, 30, "it goes on telling")
+        assert ear.lines().count("READY=1") == 1
+        shop.allow("import")
+        wait_until(lambda: ear.lines().count("READY=1") == 2, 30, "it is ready again")
+        assert worker.events("supervisor.reloaded")
+
+
+@pytest.mark.parametrize("variables", [{}, {"NOTIFY_SOCKET": "vsock:2:1"}], ids=["none", "another kind"])
+def test_without_a_socket_nothing_is_said(variables: dict[str, str]) -> None:
+    notifier = Notifier({**variables, "WATCHDOG_USEC": "1"})
+    notifier.tell("running", CENSUS)
+    notifier.feed()
+    assert notifier.feed_at_s == float("inf")
