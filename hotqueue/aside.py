@@ -31,6 +31,10 @@ class Aside:
         """Serve it again."""
         self._until_s.pop(lane, None)
 
+    def doubt(self, lane: Lane) -> None:
+        """It failed while it was waited for: ask it in its turn, and until then it is not known to work."""
+        self._set([lane], 0.0)
+
     def put(self, lane: Lane, took_s: float) -> bool:
         """Set a lane aside that has needed `took_s` seconds to fail; False if no other is left to serve.
 
@@ -38,7 +42,10 @@ class Aside:
         """
         until_s = time.monotonic() + min(LONGEST_S, max(SHORTEST_S, TIMES * took_s))
         slow = [each for each in self._all if each.address == lane.address and took_s >= SHORTEST_S]
-        self._until_s |= dict.fromkeys([lane, *slow], until_s)
+        return self._set([lane, *slow], until_s)
+
+    def _set(self, lanes: Iterable[Lane], until_s: float) -> bool:
+        self._until_s |= dict.fromkeys(lanes, until_s)
         if len(self._until_s) < len(self._all):
             return True
         self._until_s.clear()

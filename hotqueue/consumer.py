@@ -198,6 +198,10 @@ class Consumer:
             if refused.code not in MAY_TAKE:
                 raise
             self._pause_instead(refused, seconds)
+        except (NotSent, OutcomeUnknown):
+            if self._waiter.failed is not None:
+                self._aside.doubt(self._waiter.failed)
+            raise
 
     def _pause_instead(self, refused: Refused, seconds: float) -> None:
         if self._may_wait:

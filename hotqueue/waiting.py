@@ -33,7 +33,8 @@ class Waiter:
         """`wakeup` ends a wait early once its flag is set."""
         self._wakeup = wakeup
         self._controls: list[Connection] = []
-        self._failures: list[NotSent | OutcomeUnknown] = []
+        self._failures: list[tuple[Lane, NotSent | OutcomeUnknown]] = []
+        self.failed: Lane | None = None  # the one because of which `wait` raised
 
     def wait(self, lanes: Sequence[Lane], order: Sequence[str], seconds: float) -> list[Delivery]:
         """Wait `seconds` at most; return what came, which may be one message of each lane.
@@ -43,6 +44,7 @@ class Waiter:
         self._failures.clear()
         brought: list[Delivery] = []
         for lane in lanes:
+            self.failed = lane
             lane.open()
         longest = LONGEST_S if all(lane.client_id for lane in lanes) else SHORT_S
         seconds = max(SHORTEST_S, min(seconds, longest))
@@ -53,7 +55,8 @@ class Waiter:
         finally:  # also when a signal handler of the application raises: what came is in the lanes then
             self._cancel(parked, brought)
         if self._failures and not brought:
-            raise self._failures[0]
+            self.failed, error = self._failures[0]
+            raise error
         return brought
 
     def pause(self, seconds: float) -> None:
@@ -71,7 +74,7 @@ class Waiter:
             try:
                 connection = lane.park(order, seconds)
             except (NotSent, OutcomeUnknown) as error:
-                self._failures.append(error)
+                self._failures.append((lane, error))
                 break
             parked[connection.fileno()] = (lane, connection)
         return parked
@@ -103,7 +106,7 @@ class Waiter:
         try:
             delivery = lane.collect()
         except (NotSent, OutcomeUnknown) as error:
-            self._failures.append(error)
+            self._failures.append((lane, error))
             return
         if delivery is not None:
             brought.append(delivery)
@@ -119,7 +122,7 @@ class Waiter:
         for lane, connection in parked.values():
             lane.abandon()
             msg = f"no reply from Redis at {connection.address} to a wait on {', '.join(lane.queues)}"
-            self._failures.append(OutcomeUnknown(msg))
+            self._failures.append((lane, OutcomeUnknown(msg)))
 
     def _unblock(self, client_id: int, address: Address) -> None:
         control = next((known for known in self._controls if known.address == address), None)

@@ -345,6 +345,29 @@ def test_a_redis_that_stays_away_is_lost_once_however_often_it_is_tried(
     assert "Redis at 127.0.0.1" in str(words.events[0].fields["reason"])
 
 
+def test_a_server_that_broke_a_wait_is_back_when_it_has_answered_and_not_when_another_has(
+    redis_url: str, own_server: LiveServer, words: Words, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    back_off = Consumer._back_off
+
+    def with_something_elsewhere(*args: Any) -> None:
+        loop.queues["a"].enqueue("elsewhere")
+        back_off(*args)
+
+    monkeypatch.setattr(Consumer, "_back_off", with_something_elsewhere)
+    ran: list[str] = []
+    lanes = [at_least_once(redis_url, "a"), at_least_once(own_server.url, "b")]
+    loop = Loop(redis_url, ran.append, lanes=lanes, strict=True)
+    with loop.started():
+        wait_until(blocked(own_server, 1))
+        own_server.kill()
+        wait_until(lambda: ran)
+        own_server.start()
+        wait_until(lambda: words.count("redis.back"))
+    told = [event.name for event in words.events if event.name != "message.done"]
+    assert told == ["redis.lost", "redis.back"]
+
+
 def test_what_was_done_while_redis_was_away_is_acknowledged_when_it_is_back(
     own_server: LiveServer, words: Words
 ) -> None:

@@ -36,6 +36,20 @@ def test_what_fails_at_once_is_set_aside_alone_until_it_is_asked_again(clock: li
     assert not aside
 
 
+def test_what_failed_in_a_wait_is_asked_in_its_turn_and_not_known_to_work_until_then(
+    clock: list[float],
+) -> None:
+    del clock
+    broken, fine = lane(HERE), lane(THERE)
+    aside = Aside([broken, fine])
+    aside.doubt(broken)
+    assert (broken in aside, aside.is_due(broken)) == (True, True)
+    aside.works(broken)
+    aside.doubt(fine)
+    aside.doubt(broken)
+    assert not aside  # nothing else is left
+
+
 @pytest.mark.parametrize(("took_s", "expected_s"), [(2.0, 20.0), (5.0, LONGEST_S)])
 def test_what_had_to_be_waited_for_is_set_aside_with_all_of_its_server_and_for_longer(
     clock: list[float], took_s: float, expected_s: float
