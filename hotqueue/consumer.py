@@ -104,9 +104,9 @@ class Consumer:
                     return delivery
                 self._give_back(self._lanes[delivery.queue])
                 continue
-            if self._must_look(idle_s) and self._look():
-                continue
             left = end - time.monotonic()
+            if (left <= 0 or self._must_look(idle_s)) and self._look():
+                continue
             if left <= 0 and not self._aside:
                 return None
             self._wait(left if left > 0 else LOOK_EVERY_S)  # it is not known what lies in the ones set aside

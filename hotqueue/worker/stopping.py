@@ -70,7 +70,7 @@ class Stopping:
 
     def announce(self, reason: str, busy: int, oldest_s: float | None) -> None:
         """Log until when so many messages, of which the oldest has run for so long, may finish."""
-        left_s = round(max(0.0, self.kill_at_s - time.monotonic()), 1)
+        left_s = round(max(0.0, self.kill_at_s - (self._since_s or 0.0)), 1)
         oldest_s = None if oldest_s is None else round(oldest_s, 1)
         events.emit(
             logging.INFO, events.SUPERVISOR_STOPPING,

@@ -34,7 +34,8 @@ def test_1_a_child_killed_in_a_handler_is_replaced_and_its_message_runs_again_or
         assert (exited["cause"], exited["id"], exited["level"]) == ("SIGKILL", bad, "error")
         if delivery == "at-least-once":
             shop.wait_for_notes("bad 1 0", "bad 2 1", "good 1 0")
-            assert worker.events("message.released")[0]["id"] == bad
+            (released,) = wait_until(lambda: worker.events("message.released"), what="the release is logged")
+            assert released["id"] == bad
         else:
             assert exited["lost"] == 1
             shop.wait_for_notes("bad 1 0", "good 1 0")

@@ -39,7 +39,7 @@ class Alarm(Exception):
 @pytest.fixture
 def queue(proxy: Proxy) -> HotQueue:
     """Over the proxy, with a connection that has been used."""
-    queue = HotQueue("myqueue", url=f"{proxy.url}?socket_timeout=0.5")
+    queue = HotQueue("myqueue", url=f"{proxy.url}?socket_timeout=1.5")
     queue.dequeue()
     return queue
 

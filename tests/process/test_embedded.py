@@ -174,7 +174,7 @@ def test_it_inherits_no_descriptor_that_somebody_waits_for(private_folder: Path,
     os.set_inheritable(write, True)  # noqa: FBT003 - it takes no keyword
     with serving(private_folder, port), os.fdopen(read, "rb") as end:
         os.close(write)
-        assert select.select([end], [], [], 10)[0], "somebody still holds the other end"
+        assert select.select([end], [], [], 60)[0], "somebody still holds the other end"
         assert end.read() == b""
 
 

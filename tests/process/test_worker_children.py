@@ -46,7 +46,7 @@ def test_the_place_of_a_killed_child_is_filled_and_its_message_handed_back(shop:
         shop.allow("go")
         wait_until(lambda: worker.events("message.done"))
         (exited,) = worker.events("child.exited")
-        (released,) = worker.events("message.released")
+        (released,) = wait_until(lambda: worker.events("message.released"), what="the release is logged")
         assert (exited["cause"], exited["handler"], exited["queue"]) == ("SIGKILL", "handle", "jobs")
         assert released["id"] == exited["id"]
         assert [line["child"] for line in worker.events("child.started")] == [1, 1]

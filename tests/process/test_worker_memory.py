@@ -30,7 +30,8 @@ def test_a_child_that_the_kernel_kills_for_its_memory_has_that_on_its_certificat
             (died,) = wait_until(lambda: worker.events("child.exited"), 20, "it was killed")
             assert (died["cause"], died["handler"]) == ("SIGKILL, out of memory", "handle")
             assert 100 < died["peak_mib"] < 310
-            assert worker.events("message.released")[0]["reason"] == "SIGKILL, out of memory"
+            (released,) = wait_until(lambda: worker.events("message.released"), what="the release is logged")
+            assert released["reason"] == "SIGKILL, out of memory"
 
 
 FILES: Mapping[str, tuple[str, str, int]] = {

@@ -118,9 +118,9 @@ def test_a_worker_whose_systemd_went_away_goes_on(shop: Shop, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("variables", "times"),
     [
-        ({"WATCHDOG_USEC": "2000000"}, 1),
-        ({"WATCHDOG_USEC": "2000000", "WATCHDOG_PID": str(os.getpid())}, 1),
-        ({"WATCHDOG_USEC": "2000000", "WATCHDOG_PID": "1"}, 0),
+        ({"WATCHDOG_USEC": "2000000000"}, 1),
+        ({"WATCHDOG_USEC": "2000000000", "WATCHDOG_PID": str(os.getpid())}, 1),
+        ({"WATCHDOG_USEC": "2000000000", "WATCHDOG_PID": "1"}, 0),
         ({"WATCHDOG_USEC": "0"}, 0),
         ({"WATCHDOG_USEC": "soon"}, 0),
         ({}, 0),
