@@ -53,9 +53,10 @@ class Consumer:
     def run(self, idle_s: float | None = None) -> None:
         """Consume until the wake-up's flag is set, or nothing came for `idle_s` seconds (0: not at once).
 
-        The lanes are closed then, and what was taken and not done goes back. After an error that nobody thought
-        of, that is left to who watches us, if somebody does: only then it counts against what ran. In a fork
-        that a handler made and returned from, or raised in, it ends at once and touches nothing of its parent's.
+        The lanes are closed then, and what was taken and not done goes back. After an error that nobody
+        thought of, that is left to who watches us, if somebody does: only then it counts against what ran. In
+        a fork that a handler made and returned from, or raised in, it ends at once and touches nothing of its
+        parent's.
         """
         _running.add(self)
         is_over = False

@@ -61,6 +61,7 @@ WORKER = [
     "herald",
     "supervisor",
     "cli",
+    "start",
     "__init__ __main__",
 ]
 
