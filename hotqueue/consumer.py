@@ -53,22 +53,26 @@ class Consumer:
     def run(self, idle_s: float | None = None) -> None:
         """Consume until the wake-up's flag is set, or nothing came for `idle_s` seconds (0: not at once).
 
-        Whatever ends it, the lanes are closed, and what was taken and not done goes back. In a fork that a
-        handler made and returned from, or raised in, it ends at once and touches nothing of its parent's.
+        The lanes are closed then, and what was taken and not done goes back. After an error that nobody
+        thought of, that is left to who watches us, if somebody does: only then it counts against what ran. In
+        a fork that a handler made and returned from, or raised in, it ends at once and touches nothing of its
+        parent's.
         """
         _running.add(self)
+        is_over = False
         try:
             while not self._wakeup.is_set and not self._is_a_copy:
                 try:
                     delivery = self._next(idle_s)
                     if delivery is None:
-                        return
+                        break
                     self._execute(delivery)
                 except (NotSent, OutcomeUnknown) as error:
                     self._back_off(error)
+            is_over = True
         finally:
             _running.discard(self)
-            if not self._is_a_copy:
+            if not self._is_a_copy and (is_over or self._progress.watched_by is None):
                 self._close()
 
     def _close(self) -> None:

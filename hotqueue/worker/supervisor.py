@@ -111,6 +111,8 @@ class Supervisor:
                     self._stop(number.name)
                 elif number == signal.SIGINT:
                     self.stopping.insist()
+            elif number == signal.SIGUSR1:
+                self._crew.ask_stacks()
             elif not self.stopping.is_under_way:
                 self._obey(number)
 
@@ -124,8 +126,6 @@ class Supervisor:
                 self._crew.fewer()
             case signal.SIGTSTP | signal.SIGCONT:
                 self._crew.quiet(quiet=number == signal.SIGTSTP)
-            case signal.SIGUSR1:
-                self._crew.ask_stacks()
 
     def _hear_watcher(self) -> None:
         changed = self._watcher.take() if self._watcher is not None else []

@@ -62,6 +62,7 @@ WORKER = [
     "herald",
     "supervisor",
     "cli",
+    "start",
     "__init__ __main__",
 ]
 
