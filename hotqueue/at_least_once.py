@@ -121,9 +121,12 @@ class AtLeastOnce:
         return delivery
 
     def flush(self) -> None:
-        """Acknowledge without taking."""
+        """Acknowledge without taking. What waits too long, while other queues have their turns, goes back."""
         if self._life is not None and 0 < self._life.claim.done == self._life.claim.size:
             self._claim(0)
+        elif self._held and self._pace.is_late():
+            self._pace.overstay()
+            self.give_back()
 
     def park(self, order: Sequence[str], seconds: float) -> Connection:
         """Start one BLMOVE. It cannot be fenced: what it moves too late is found when this life is swept."""

@@ -146,18 +146,22 @@ class Connection:
             raise self._unreachable(_cause(error, "writing to")) from error
         try:
             line = connected.recv(LINE_BYTES)
-            if line[-1:] != b"\n":
+            if line[-2:] != b"\r\n":
                 line = rest_of_line(connected, line)
         except OSError as error:
             self.close()
             raise self._unanswered(_cause(error, "reading from")) from error
         self._due = 0
-        if line.startswith(b":"):
-            return int(line[1:])
-        code, _, text = line[1:-2].decode(errors="replace").partition(" ")
+        kind, text = line[:1], line[1:-2]
+        if kind == b":" and text.isdigit():
+            return int(text)
+        if kind != b"-" or b"\n" in text:
+            self.close()  # whoever answers there, the next reply would be as wrong
+            raise self._unanswered("what came is no reply to it")
+        code, _, said = text.decode(errors="replace").partition(" ")
         if code in _WRONG_SERVER:
             self.close()
-        raise self._refusal(code, text)
+        raise self._refusal(code, said)
 
     def client_id(self) -> int:
         """Return the number by which other connections can unblock this one; 0 if the server forbids that."""

@@ -53,22 +53,26 @@ class Consumer:
     def run(self, idle_s: float | None = None) -> None:
         """Consume until the wake-up's flag is set, or nothing came for `idle_s` seconds (0: not at once).
 
-        Whatever ends it, the lanes are closed, and what was taken and not done goes back. In a fork that a
-        handler made and returned from, or raised in, it ends at once and touches nothing of its parent's.
+        The lanes are closed then, and what was taken and not done goes back. After an error that nobody
+        thought of, that is left to who watches us, if somebody does: only then it counts against what ran. In
+        a fork that a handler made and returned from, or raised in, it ends at once and touches nothing of its
+        parent's.
         """
         _running.add(self)
+        is_over = False
         try:
             while not self._wakeup.is_set and not self._is_a_copy:
                 try:
                     delivery = self._next(idle_s)
                     if delivery is None:
-                        return
+                        break
                     self._execute(delivery)
                 except (NotSent, OutcomeUnknown) as error:
                     self._back_off(error)
+            is_over = True
         finally:
             _running.discard(self)
-            if not self._is_a_copy:
+            if not self._is_a_copy and (is_over or self._progress.watched_by is None):
                 self._close()
 
     def _close(self) -> None:
@@ -139,8 +143,9 @@ class Consumer:
         lately = [queue for queue in order if now_s < self._empty_until_s.get(queue, 0.0)]
         if not self._take_first([queue for queue in order if queue not in lately]):
             self._take_first(lately)
+        served = self._ready[0].lane if self._ready else None
         for lane in self._all:
-            if lane not in self._aside:
+            if lane is not served and lane not in self._aside:
                 self._acknowledge(lane, keeps=any(queue in order for queue in lane.queues))
         self._recovered()
         return bool(self._ready)
@@ -192,7 +197,7 @@ class Consumer:
             self._waiter.pause(seconds)
             return
         try:
-            self._ready.extend(self._waiter.wait(lanes, order, seconds))
+            brought = self._waiter.wait(lanes, order, seconds)
             self._may_wait = True
         except Refused as refused:
             if refused.code not in MAY_TAKE:
@@ -202,6 +207,14 @@ class Consumer:
             if self._waiter.failed is not None:
                 self._aside.doubt(self._waiter.failed)
             raise
+        else:
+            self._keep_one(sorted(brought, key=lambda each: order.index(each.queue)))
+
+    def _keep_one(self, brought: Sequence[Delivery]) -> None:
+        """Several queues may have had something at once. The first may take long, and others may idle."""
+        self._ready.extend(brought[:1])
+        for delivery in brought[1:]:
+            self._acknowledge(delivery.lane, keeps=False)
 
     def _pause_instead(self, refused: Refused, seconds: float) -> None:
         if self._may_wait:

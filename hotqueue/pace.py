@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 MOST = 256
 BUDGET_S = 0.010
+PATIENCE_S = 0.020  # beyond the time that claimed work is meant to take
 
 
 class Pace:
@@ -36,6 +37,11 @@ class Pace:
         fitting = self._budget_s / self._each_s if self._each_s else MOST
         self.size = max(1, int(min(fitting, 2 * self.size, MOST)))
         self._count = 0
+
+    def is_late(self) -> bool:
+        """Tell whether they take much longer than they were meant to."""
+        is_begun = not self._is_fixed and self._count > 0
+        return is_begun and self._clock() - self._since_s > self._budget_s + PATIENCE_S
 
     def overstay(self) -> None:
         """One of them took so long that the rest was taken back."""

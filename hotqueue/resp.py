@@ -4,6 +4,7 @@ import socket
 from collections.abc import Sequence
 
 LINE_BYTES = 256
+LONGEST_LINE = 1 << 16
 
 
 def packed(command: Sequence[bytes | str | float]) -> bytes:
@@ -23,7 +24,7 @@ def bulk(word: bytes) -> bytes:
 def rest_of_line(connected: socket.socket, line: bytes) -> bytes:
     """Return a reply of one line, a number or an error, that began so. Raises OSError if it does not end."""
     while not line.endswith(b"\r\n"):
-        more = connected.recv(LINE_BYTES)
+        more = connected.recv(LINE_BYTES) if len(line) < LONGEST_LINE else b""
         if not more:
             msg = "connection closed by server"
             raise ConnectionResetError(msg)

@@ -7,6 +7,7 @@ from hotqueue.worker.book import Book
 from hotqueue.worker.keepers import Keepers
 from hotqueue.worker.layout import Layout, new_file
 from hotqueue.worker.overstays import Overstays
+from hotqueue.worker.policy import NEVER
 from hotqueue.worker.publication import Publication
 from hotqueue.worker.recovery import Served
 from hotqueue.worker.scoreboard import Scoreboard
@@ -16,7 +17,6 @@ from hotqueue.worker.tally import Tally
 from hotqueue.worker.template_link import TemplateLink
 
 MOST_QUEUES = 1024
-NEVER = float("inf")
 
 
 class Generation:

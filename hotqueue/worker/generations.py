@@ -10,6 +10,7 @@ from hotqueue.wakeup import Wakeup
 from hotqueue.worker import policy, processes
 from hotqueue.worker.crew import Crew
 from hotqueue.worker.generation import Generation
+from hotqueue.worker.policy import NEVER
 from hotqueue.worker.publication import Publication
 from hotqueue.worker.settings import Settings
 from hotqueue.worker.stopping import ExitCode
@@ -18,7 +19,6 @@ from hotqueue.worker.template_link import END_S
 POLL_S = 0.05
 IMPORT_S = 120.0  # at the least, for an import at a reload, and so many times as long as the one before
 IMPORT_TIMES = 10
-NEVER = float("inf")
 
 
 class Generations:
@@ -51,7 +51,7 @@ class Generations:
         return [
             each
             for each in self.all
-            if each is self.serving or self._crew.has(each) or not each.keepers.are_settled
+            if each is self.serving or self._crew.children.of(each) or not each.keepers.are_settled
         ]
 
     @property
@@ -90,7 +90,7 @@ class Generations:
         if time.monotonic() >= self.next_s:
             self.begin("the template has ended")
         for each in list(self._leaving):
-            if not self._crew.has(each) and each.keepers.are_settled and each.retire():
+            if not self._crew.children.of(each) and each.keepers.are_settled and each.retire():
                 self._leaving.remove(each)
 
     def take_over(self, coming: Generation) -> None:

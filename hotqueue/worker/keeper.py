@@ -186,13 +186,18 @@ class Keeper:
         self._connection.call("LLEN", keys.key_for_name(served.queue))
         if served.delivery == "at-least-once":
             check_version(self._connection)
-            try:
-                self._connection.call("BLMOVE", nothing, nothing, "LEFT", "RIGHT", 0.001)
-            except Refused as refused:
-                if refused.code != "OOM":  # children take by script from a full server, and make room
-                    raise
+            self._check_wait("BLMOVE", nothing, nothing, "LEFT", "RIGHT")
         else:
-            self._connection.call("BLPOP", nothing, 0.001)
+            self._check_wait("BLPOP", nothing)
+
+    def _check_wait(self, *command: str) -> None:
+        """Ask for a timeout that is refused, after the rights: any other takes 0.1 s, for each queue."""
+        try:
+            self._connection.call(*command, -1)
+        except Refused as refused:
+            # Children take by script from a full server, and make room.
+            if refused.code != "OOM" and "timeout" not in str(refused):
+                raise
 
     def _warn_of_eviction(self) -> None:
         try:

@@ -36,11 +36,16 @@ class StderrHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Render and write; what cannot be written is dropped."""
+        _write(self._text(record).encode("utf-8", "backslashreplace") + b"\n")
+
+    def _text(self, record: logging.LogRecord) -> str:
         try:
-            line = self.format(record).encode("utf-8", "backslashreplace") + b"\n"
-        except Exception:  # noqa: BLE001 - a __str__ of the application's may raise anything
-            line = f"a log line of {record.name} could not be rendered\n".encode()
-        _write(line)
+            return self.format(record)
+        except BaseException:  # noqa: BLE001 - a __str__ of the application's may raise anything
+            if record.exc_info is None:
+                return f"a log line of {record.name} could not be rendered"
+            record.exc_info = None  # that may be what could not be
+            return self._text(record)
 
     def write_json(self, level: int, name: str, fields: Mapping[str, object]) -> bool:
         """Write one of our own events without a log record, unless somebody else wants to see records."""

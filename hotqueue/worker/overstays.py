@@ -8,15 +8,15 @@ read. So whatever the child starts is seen here, or it sees that it must not. No
 import time
 from collections.abc import Callable, Iterable, Sequence
 
+from hotqueue.pace import PATIENCE_S
 from hotqueue.worker import processes
+from hotqueue.worker.policy import NEVER
 from hotqueue.worker.reading import Place
 from hotqueue.worker.recovery import Served
 from hotqueue.worker.scoreboard import Scoreboard
 from hotqueue.worker.settings import Settings
 
-PATIENCE_S = 0.020  # beyond the time that claimed work is meant to take
 SOON_S = 0.001
-NEVER = float("inf")
 
 _Where = tuple[int, int, int]  # slot, seat, queue
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
+NEVER = float("inf")  # as a time by any clock
 MOST_BY_DEFAULT = 8
 RESPAWN_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 BOOT_ROUNDS = 3  # of deaths before any child became ready, until the worker gives up

@@ -8,12 +8,12 @@ from itertools import chain
 
 from hotqueue import events
 from hotqueue.worker import policy
+from hotqueue.worker.policy import NEVER
 from hotqueue.worker.reading import MOST_IDS, Running
 
 UNKILLABLE_S = 5.0  # that a killed child may need to go: one that hangs in the kernel never does
 SETTLE_S = 5.0  # at most, for the keepers to give back what dead children held
 LAST_WORDS_S = 1.0  # of that, after the timeout: whoever wants us gone may not wait much longer
-NEVER = float("inf")
 
 
 class ExitCode(IntEnum):

@@ -6,10 +6,10 @@ import socket
 import time
 from collections.abc import MutableMapping
 
+from hotqueue.worker.policy import NEVER
 from hotqueue.worker.roll import Census
 
 EXTEND_S = 30.0  # asked for again and again while draining: more than the very last steps take
-NEVER = float("inf")
 
 
 class Notifier:

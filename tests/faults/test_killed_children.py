@@ -144,6 +144,30 @@ def test_11_a_message_that_kills_each_child_is_buried_and_no_neighbour_is_blamed
         assert shop.dead() == []
 
 
+@pytest.mark.parametrize("seats", ["--threads=1", "--threads=3"])
+def test_11_a_message_whose_failure_breaks_the_loop_is_buried_like_one_that_kills(
+    shop: Shop, seats: str
+) -> None:
+    shop.write("""
+        class Liar(Exception):
+            __class__ = property(lambda self: 1 / 0)
+
+        @queue.worker
+        def handle(message):
+            note(message, current().attempt)
+            if message == "p":
+                raise Liar
+    """)
+    shop.queue.enqueue("p")
+    assert shop.run("-c1", "-b", seats).returncode == 0
+    assert shop.notes() == ["p 1", "p 2", "p 3"]
+    (trail,) = shop.dead()
+    assert (len(trail.crashes), trail.reason["kind"], trail.reason["error"]) == (3, "crashed", "exit code 1")
+    shop.queue.enqueue("a")
+    assert shop.run("-c1", "-b", seats).returncode == 0
+    assert shop.notes() == ["p 1", "p 2", "p 3", "a 1"]
+
+
 def test_11_how_many_crashes_bury_a_message_may_be_chosen(shop: Shop) -> None:
     shop.write("""
         @queue.worker

@@ -132,9 +132,34 @@ def test_a_message_that_was_not_sent_to_its_end_was_not_enqueued(
     ids=["number", "error", "cut"],
 )
 def test_a_reply_that_comes_in_pieces_is_read_to_its_end(pieces: list[bytes], ends: Any) -> None:
+    with _answering(*pieces) as queue:
+        if ends is None:
+            queue.enqueue("a")
+        else:
+            with pytest.raises(ends[1]) as caught:
+                queue.enqueue("a")
+            assert getattr(caught.value, "code", None) == ends[0]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"+OK\r\n", b"$-1\r\n", b"$3\r\nabc\r\n", b"*1\r\n:1\r\n", b":one\r\n", b":\r\n", b"\r\n", b":1\r\n:2\r\n",
+        b"-ERR one\r\n-ERR two\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\0\xff\r\n", b"-" + b"x" * 1_000_000,
+    ],
+)  # fmt: skip
+def test_whoever_answers_what_a_push_is_not_answered_with_may_have_done_it(answer: bytes) -> None:
+    with _answering(answer) as queue, pytest.raises(OutcomeUnknown, match="may or may not have been run"):
+        queue.enqueue("a")
+
+
+@contextlib.contextmanager
+def _answering(*pieces: bytes) -> Iterator[HotQueue]:
+    """A queue on a server that gives this answer to the first command, and then hangs up."""
+
     def serve(listener: socket.socket) -> None:
         client, _ = listener.accept()
-        with client:
+        with client, contextlib.suppress(ConnectionError):
             client.recv(1000)
             for piece in pieces:
                 client.sendall(piece)
@@ -143,13 +168,7 @@ def test_a_reply_that_comes_in_pieces_is_read_to_its_end(pieces: list[bytes], en
     with socket.create_server(("127.0.0.1", 0)) as listener:
         serving = threading.Thread(target=serve, args=(listener,))
         serving.start()
-        queue = HotQueue("myqueue", port=listener.getsockname()[1])
-        if ends is None:
-            queue.enqueue("a")
-        else:
-            with pytest.raises(ends[1]) as caught:
-                queue.enqueue("a")
-            assert getattr(caught.value, "code", None) == ends[0]
+        yield HotQueue("myqueue", port=listener.getsockname()[1])
         serving.join()
 
 

@@ -22,6 +22,7 @@ from hotqueue.consumer import Consumer
 from hotqueue.delivery import Delivery, Lane, Unwatched
 from hotqueue.events import Event
 from hotqueue.execution import Executor
+from hotqueue.pace import Pace
 from hotqueue.rota import Rota
 from hotqueue.wakeup import Wakeup
 from tests.support.faulty import Fault, Faulty
@@ -120,7 +121,7 @@ def at_most_once(url: str, *names: str) -> AtMostOnce:
     return AtMostOnce(names, Connection(Address.from_url(url), CONSUMER_TIMEOUT_S), Unwatched())
 
 
-def at_least_once(url: str, name: str, prefetch: int = 1) -> AtLeastOnce:
+def at_least_once(url: str, name: str, prefetch: int | None = 1) -> AtLeastOnce:
     connection = Connection(Address.from_url(url), CONSUMER_TIMEOUT_S)
     return AtLeastOnce(name, connection, Unwatched(), prefetch)
 
@@ -192,6 +193,58 @@ def test_a_message_for_an_idle_consumer_of_several_queues_runs_once_whichever_it
                 loop.queues[name].enqueue(f"{name}{number}")
                 wait_until(lambda expected=f"{name}{number}": ran[-1:] == [expected])
     assert len(ran) == 30
+    assert in_flight(client) == []
+
+
+def test_of_what_two_queues_bring_at_once_one_runs_and_the_other_waits_for_whoever_is_free(
+    redis_url: str, client: redis.Redis, server: LiveServer
+) -> None:
+    ran: list[str] = []
+    go = threading.Event()
+
+    def act(message: str) -> None:
+        ran.append(message)
+        go.wait(30)
+
+    lanes = [at_least_once(redis_url, "a"), at_least_once(redis_url, "b"), at_most_once(redis_url, "c")]
+    loop = Loop(redis_url, act, lanes=lanes, strict=True)
+    with loop.started():
+        wait_until(blocked(server, 3))
+        with client.pipeline(transaction=True) as at_once:
+            for name in reversed(NAMES):
+                at_once.rpush(loop.queues[name].key, name)
+            at_once.execute()
+        try:
+            wait_until(lambda: ran)
+            assert ran == ["a"]
+            assert [client.llen(loop.queues[name].key) for name in NAMES] == [0, 1, 1]
+        finally:
+            go.set()
+        wait_until(lambda: ran == NAMES)
+
+
+def test_a_claim_does_not_wait_long_while_a_queue_before_it_has_messages(
+    redis_url: str, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumer, "EMPTY_S", 0.0)
+    now_s = 100.0
+    waiting: list[int] = []
+
+    def act(message: str) -> None:
+        nonlocal now_s
+        if message == "50":  # in the middle of a claim
+            loop.queues["a"].enqueue("slow", "next")
+        elif message == "slow":
+            now_s += 1.0
+        elif message == "next":
+            waiting.append(client.llen(loop.queues["b"].key))
+
+    lanes = [at_least_once(redis_url, "a"), at_least_once(redis_url, "b", None)]
+    lanes[1]._pace = Pace(None, clock=lambda: now_s)
+    loop = Loop(redis_url, act, lanes=lanes, strict=True)
+    loop.queues["b"].enqueue(*map(str, range(60)))
+    loop.run()
+    assert waiting == [9]
     assert in_flight(client) == []
 
 

@@ -151,6 +151,16 @@ def test_check_lists_queues_and_handlers_connects_and_ends(shop: Shop) -> None:
     assert shop.notes() == []
 
 
+def test_before_it_begins_no_queue_is_waited_for(shop: Shop, delivery: str) -> None:
+    """A wait of the least takes a server a tenth of a second, so hundreds of queues took half a minute."""
+    shop.write(TWO_QUEUES)
+    shop.server.admin.config_resetstat()
+    assert shop.run("--check", env={"DELIVERY": delivery}).returncode == 0
+    spent = shop.server.admin.info("commandstats")
+    wait = spent["cmdstat_blmove" if delivery == "at-least-once" else "cmdstat_blpop"]
+    assert wait["calls"] == wait["failed_calls"] == 2
+
+
 @pytest.mark.parametrize("option", ["--check", "--help"])
 def test_a_closed_output_is_no_error(shop: Shop, option: str) -> None:
     shop.write(SIMPLE)

@@ -54,13 +54,15 @@ WORKER = [
     "template_link template child book care publication keeper keepers overstays",
     "gauges metrics metrics_server",
     "generation",
-    "children roll",
+    "vacancies children",
+    "coroner roll",
     "limits watchdog recycling inspector crew burst",
     "generations",
     "systemd",
     "herald",
     "supervisor",
     "cli",
+    "start",
     "__init__ __main__",
 ]
 
