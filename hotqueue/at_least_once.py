@@ -185,6 +185,9 @@ class AtLeastOnce:
     def bury(self, delivery: Delivery, frame: bytes) -> None:
         """Bury it under the claim number; a failure is made good by the script that retires this life."""
         life = self._fated(delivery, "bury", frame)
+        self.open()
+        if self._life is not life:
+            return
         with self._risk():
             number = scripts.bury(
                 self._connection, self._queue, life.name, life.claim.number, done=delivery.index, frame=frame
@@ -283,8 +286,7 @@ class AtLeastOnce:
         """Return a life with nothing unsettled: the places of its next claim begin at the first."""
         if self._is_torn():
             self.abandon()
-        if self._life is None:
-            self.open()
+        self.open()  # where the server has hung up while a handler ran, nothing is in doubt
         return self._alive()
 
     def _is_torn(self) -> bool:

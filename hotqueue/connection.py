@@ -157,7 +157,8 @@ class Connection:
             return int(text)
         if kind != b"-" or b"\n" in text:
             self.close()  # whoever answers there, the next reply would be as wrong
-            raise self._unanswered("what came is no reply to it")
+            strange = "what came is no reply to it"
+            raise self._unanswered(strange)
         code, _, said = text.decode(errors="replace").partition(" ")
         if code in _WRONG_SERVER:
             self.close()
