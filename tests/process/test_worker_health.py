@@ -99,6 +99,17 @@ def test_a_worker_whose_children_cannot_start_is_live_and_not_ready(shop: Shop, 
         worker.wait()
 
 
+def test_a_quiet_worker_is_live_and_not_ready_until_it_goes_on(shop: Shop, runtime: Path) -> None:
+    shop.write(HANDLER)
+    with shop.open("-c1") as worker:
+        answers(runtime, 0, "--ready", "ready: ")
+        worker.signal(signal.SIGTSTP)
+        answers(runtime, 1, "--ready", "not ready: it begins nothing new until CONT")
+        assert asked(runtime, "--live")[0] == 0
+        worker.signal(signal.SIGCONT)
+        answers(runtime, 0, "--ready", "ready: ")
+
+
 def test_a_killed_supervisor_is_not_live_at_once(shop: Shop, runtime: Path) -> None:
     shop.write(HANDLER)
     with shop.open("-c1") as worker:
