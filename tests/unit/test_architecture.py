@@ -49,7 +49,7 @@ WORKER = [
     "policy settings layout reading scoreboard seat company title logs oom output processes",
     "pid_file status_file reports",
     "signals application leftovers recovery options stacks stopping tally undertaker watcher shown executors",
-    "work",
+    "work scribe",
     "member seats",
     "template_link template child book care publication keeper keepers overstays",
     "gauges metrics metrics_server",
