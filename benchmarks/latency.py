@@ -20,6 +20,7 @@ from pathlib import Path
 from support import placement
 from support.options import positive
 from support.report import machine
+from support.running import wait_until_idle
 from support.server import Server, private_server
 
 from hotqueue import HotQueue
@@ -61,7 +62,7 @@ def _measured(server: Server, pipe: Path, children: int, probes: int) -> dict[st
         ]:
             stack.enter_context(_running(command, environment))
         sends = _sends(server)
-        _wait_until_idle(server, len(sends) * children)
+        wait_until_idle(server, len(sends) * children)
         found: dict[str, list[int]] = {name: [] for name in sends}
         for _ in range(_FIRST + probes):
             for name in random.sample(list(sends), len(sends)):
@@ -99,16 +100,6 @@ def _running(command: tuple[str, ...], environment: dict[str, str]) -> Iterator[
     finally:
         process.terminate()
         process.wait(_PATIENCE_S)
-
-
-def _wait_until_idle(server: Server, consumers: int) -> None:
-    end_s = time.monotonic() + _PATIENCE_S
-    with server.client() as client:
-        while client.info("clients")["blocked_clients"] != consumers:
-            if time.monotonic() > end_s:
-                msg = "the consumers do not wait for messages"
-                raise SystemExit(msg)
-            time.sleep(0.01)
 
 
 if __name__ == "__main__":
