@@ -26,6 +26,8 @@ _KEPT = {
     "socket_type", "credential_provider", _KEEPALIVE,
 }  # fmt: skip
 _TIMEOUTS = {"socket_timeout", "socket_connect_timeout"}
+_LONGEST_TIMEOUT_S = 1e9  # about as much as a socket takes
+_OF_POOLS = {"max_connections", "timeout"}  # redis-py's own; for nothing here
 _HIGHEST_PORT = 65_535
 # Spares the CLIENT SETINFO round trips at each connect, in whichever way this redis-py wants to be told.
 _QUIET: dict[str, Any] = (
@@ -51,6 +53,8 @@ class Address:
             raise ConfigurationError(_unusable(error)) from error
         if self.port > _HIGHEST_PORT:
             raise ConfigurationError(_unusable(f"there is no port {self.port}"))
+        for option in _TIMEOUTS & self.options.keys():
+            _check_timeout(option, self.options[option])
         if self.kind == "unix" and not self.options.get("path"):
             raise ConfigurationError(_unusable("a unix socket needs a path, as in unix:///run/redis.sock"))
 
@@ -88,7 +92,12 @@ class Address:
             raise ConfigurationError(_no_url(str(error))) from error
         if database and not database.isdecimal():  # redis-py takes it for database 0
             raise ConfigurationError(_no_url(f"database {database!r} is not a number"))
-        return cls._made(found.pop("connection_class", redis_connection.Connection), found, found)
+        made = found.pop("connection_class", redis_connection.Connection)
+        try:
+            made(**{option: value for option, value in found.items() if option not in _OF_POOLS})
+        except (TypeError, ValueError, AttributeError, RedisError) as error:
+            raise ConfigurationError(_unknown(error)) from error
+        return cls._made(made, found, found)
 
     @classmethod
     def from_portable(cls, portable: dict[str, Any]) -> "Address":
@@ -185,6 +194,18 @@ class Address:
 
 def _no_url(problem: str) -> str:
     return f"not a Redis URL ({problem}): use redis://HOST:PORT/DB, rediss:// or unix:///PATH"
+
+
+def _unknown(error: Exception) -> str:
+    """Name what redis-py does not know: it may be mistyped, and would be ignored."""
+    _, found, option = str(error).partition("unexpected keyword argument ")
+    return _no_url(f"it has no parameter {option}") if found else _unusable(error)
+
+
+def _check_timeout(option: str, given: Any) -> None:
+    is_number = isinstance(given, int | float) and not isinstance(given, bool)
+    if given is not None and not (is_number and 0 < given <= _LONGEST_TIMEOUT_S):
+        raise ConfigurationError(_unusable(f"{option} must be seconds, more than 0, got {given!r:.60}"))
 
 
 def _unusable(problem: object) -> str:

@@ -32,9 +32,10 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from hotqueue.address import Address
 from hotqueue.errors import NotSent, OutcomeUnknown, Refused
-from hotqueue.resp import LINE_BYTES, packed, rest_of_line
+from hotqueue.resp import LINE_BYTES, hung_up, packed, rest_of_line
 
 CONSUMER_TIMEOUT_S = 5.0
+MOST_BYTES = 1 << 16  # of one `receive`; a TLS record is no larger, so none is left where a poll sees nothing
 
 # redis-py takes the first word off the answers that it has a class for. A class stands before its parent.
 _CODES: dict[type[RedisError], str] = {
@@ -157,11 +158,38 @@ class Connection:
             return int(text)
         if kind != b"-" or b"\n" in text:
             self.close()  # whoever answers there, the next reply would be as wrong
-            raise self._unanswered("what came is no reply to it")
-        code, _, said = text.decode(errors="replace").partition(" ")
+            strange = "what came is no reply to it"
+            raise self._unanswered(strange)
+        raise self.refusal(text.decode(errors="replace"))
+
+    def write(self, commands: bytes) -> None:
+        """Send packed commands, for who reads all that comes by `receive` alone. Raises NotSent.
+
+        To be called while it is open: what may have been said meanwhile is no reason to connect again.
+        """
+        try:
+            self._redis._sock.sendall(commands)
+        except OSError as error:
+            self.close()
+            raise self._unreachable(_cause(error, "writing to")) from error
+
+    def receive(self) -> bytes:
+        """Wait for something to come, and return it. Raises OutcomeUnknown when nothing does."""
+        try:
+            text: bytes = self._redis._sock.recv(MOST_BYTES)
+            if not text:
+                raise hung_up()
+        except OSError as error:
+            self.close()
+            raise self._unanswered(_cause(error, "reading from")) from error
+        return text
+
+    def refusal(self, reply: str) -> Refused:
+        """Return what an error reply means that was read by hand."""
+        code, _, text = reply.partition(" ")
         if code in _WRONG_SERVER:
             self.close()
-        raise self._refusal(code, said)
+        return self._refusal(code, text)
 
     def client_id(self) -> int:
         """Return the number by which other connections can unblock this one; 0 if the server forbids that."""

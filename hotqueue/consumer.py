@@ -18,13 +18,14 @@ from hotqueue.execution import Executor
 from hotqueue.rota import Rota
 from hotqueue.waiting import Waiter
 from hotqueue.wakeup import Wakeup, listening
+from hotqueue.watch import NO_WATCH
 
 BACK_OFF_S = (0.1, 30.0)
 LOOK_EVERY_S = 0.5  # where Redis lets nobody wait, or a queue is paused or set aside
 EMPTY_S = 0.005  # a queue that was empty is not asked again, while others have something
 _MOST_DOUBLINGS = 20
-# A full server refuses BLMOVE, and an ACL may; to take by script still works, and must, to drain it.
-MAY_TAKE = {"OOM", "NOPERM"}
+# A full server refuses BLMOVE, an ACL that or a watch; to take by script still works, and must, to drain it.
+MAY_TAKE = {"OOM", "NOPERM", NO_WATCH}
 
 
 class Consumer:
@@ -79,6 +80,9 @@ class Consumer:
         with contextlib.ExitStack() as ending:
             ending.callback(self._waiter.close)
             ending.callback(self._executor.close)  # after the lanes: a task of the user's may not want to end
+            for lane in self._all:
+                if lane.watch is not None:
+                    ending.callback(lane.watch.close)
             for lane in self._all:
                 ending.callback(close_lane, lane)
 

@@ -3,16 +3,19 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import NoReturn
 from uuid import UUID
 
 from hotqueue import keys, queue_scripts
 from hotqueue.envelope import Envelope
-from hotqueue.errors import BadMessage
+from hotqueue.errors import BadMessage, ConfigurationError
 from hotqueue.frame import WRAPPED, Frame, id_text, unpack
 from hotqueue.pool import Pool
 from hotqueue.queue_scripts import RETRY_FRAMES, Way
 from hotqueue.scripts import RELEASE_BYTES
 from hotqueue.trail import Scalar, Trail
+
+_CHOICE = "give one or several of queue.dead, such as queue.dead.get(ID), or nothing for all of them"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ class DeadMessage:
 
 
 class DeadLetters:
-    """What `queue.dead` returns. All methods raise NotSent, Refused or OutcomeUnknown."""
+    """What `queue.dead` returns. All methods raise NotSent, Refused, OutcomeUnknown or ConfigurationError."""
 
     def __init__(self, queue: str, pool: Callable[[], Pool], envelope: Callable[[], Envelope]) -> None:
         """Nothing is sent yet."""
@@ -73,6 +76,8 @@ class DeadLetters:
 
     def get(self, message_id: str) -> DeadMessage | None:
         """Return the one with this id, or None. It is looked for in Redis; the list is not sent."""
+        if not isinstance(message_id, str):
+            _refuse("dead.get() takes the id of a message, which is text", message_id)
         try:
             wanted = UUID(message_id).bytes
         except ValueError:
@@ -154,7 +159,12 @@ def _batches(messages: DeadMessage | Iterable[DeadMessage]) -> Iterator[list[byt
     """Group frames so that one command moves at most 100 messages or about 1 MiB."""
     batch: list[bytes] = []
     size = 0
-    for message in [messages] if isinstance(messages, DeadMessage) else messages:
+    chosen = [messages] if isinstance(messages, DeadMessage | str) else messages
+    if not isinstance(chosen, Iterable):
+        _refuse(_CHOICE, chosen)
+    for message in chosen:
+        if not isinstance(message, DeadMessage):
+            _refuse(_CHOICE, message)
         batch.append(message.raw)
         size += len(message.raw)
         if len(batch) >= RETRY_FRAMES or size >= RELEASE_BYTES:
@@ -162,3 +172,8 @@ def _batches(messages: DeadMessage | Iterable[DeadMessage]) -> Iterator[list[byt
             batch, size = [], 0
     if batch:
         yield batch
+
+
+def _refuse(wanted: str, given: object) -> NoReturn:
+    msg = f"{wanted}; got {given!r:.60}"
+    raise ConfigurationError(msg)

@@ -68,6 +68,7 @@ class Herald:
             "turned_s": now_s,
             "at_ms": round(time.time() * 1000),
             "phase": phase,
+            "quiet": crew.is_quiet,  # while it reloads, too
             **asdict(census),
             "redis": has_redis,
             "children": crew.roll(),

@@ -9,8 +9,9 @@ import functools
 import json
 import logging
 import os
+import select
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -32,11 +33,16 @@ _EVENT_WIDTH = 18
 
 
 class StderrHandler(logging.Handler):
-    """Writes each line with one system call. A closed pipe or a full disk must not stop the work."""
+    """Writes each line by itself. A closed pipe or a full disk must not stop the work."""
+
+    def __init__(self, write: Callable[[bytes], None]) -> None:
+        """`write` takes a line."""
+        super().__init__()
+        self._write = write
 
     def emit(self, record: logging.LogRecord) -> None:
         """Render and write; what cannot be written is dropped."""
-        _write(self._text(record).encode("utf-8", "backslashreplace") + b"\n")
+        self._write(self._text(record).encode("utf-8", "backslashreplace") + b"\n")
 
     def _text(self, record: logging.LogRecord) -> str:
         try:
@@ -55,7 +61,7 @@ class StderrHandler(logging.Handler):
         line = _line(name, logging.getLevelName(level), time.time(), fields)
         if "pid" not in line:
             line["pid"] = os.getpid()
-        _write(_json(line) + b"\n")
+        self._write(_json(line) + b"\n")
         return True
 
 
@@ -74,7 +80,21 @@ class _Lines(ProcessorFormatter):
         return rendered
 
 
-def configure(level: str, form: str) -> None:
+def to_stderr(line: bytes) -> None:
+    """Write a line, with one system call if all goes well."""
+    try:
+        while line:
+            try:
+                line = line[os.write(_STDERR, line) :]
+            except BlockingIOError:  # for whoever shares it with us it must not block: we can wait
+                poll = select.poll()
+                poll.register(_STDERR, select.POLLOUT)
+                poll.poll()
+    except OSError:
+        pass
+
+
+def configure(level: str, form: str, write: Callable[[bytes], None] = to_stderr) -> None:
     """Render everything that is logged in this process to stderr. `form` is json, console or auto."""
     logging.raiseExceptions = False
     chain: list[Processor] = [
@@ -91,7 +111,7 @@ def configure(level: str, form: str) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    handler = StderrHandler()
+    handler = StderrHandler(write)
     meta = ProcessorFormatter.remove_processors_meta
     handler.setFormatter(_Lines(foreign_pre_chain=chain, processors=[meta, *_renderers(form)]))
     root = logging.getLogger()
@@ -187,14 +207,6 @@ def _line(name: str, level: str, at_s: float, fields: Mapping[str, object]) -> E
 @functools.lru_cache(maxsize=1)
 def _second(at_s: int) -> str:
     return datetime.fromtimestamp(at_s, UTC).isoformat()[: -len("+00:00")]
-
-
-def _write(line: bytes) -> None:
-    try:
-        while line:
-            line = line[os.write(_STDERR, line) :]
-    except OSError:
-        pass
 
 
 def _add_context(logger: object, method: str, fields: EventDict) -> EventDict:

@@ -82,6 +82,11 @@ def hold() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
 
 
+def leave_to_main() -> None:
+    """Have this thread receive none. A terminal takes what it writes also when others may not write there."""
+    hold()
+
+
 @contextlib.contextmanager
 def blocked() -> Iterator[None]:
     """Hold signals back, from before a fork or an exec until the new process has its own handlers."""

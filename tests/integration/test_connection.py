@@ -144,8 +144,9 @@ def test_a_reply_that_comes_in_pieces_is_read_to_its_end(pieces: list[bytes], en
 @pytest.mark.parametrize(
     "answer",
     [
-        b"+OK\r\n", b"$-1\r\n", b"$3\r\nabc\r\n", b"*1\r\n:1\r\n", b":one\r\n", b":\r\n", b"\r\n", b":1\r\n:2\r\n",
-        b"-ERR one\r\n-ERR two\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\0\xff\r\n", b"-" + b"x" * 1_000_000,
+        b"+OK\r\n", b"$-1\r\n", b"$3\r\nabc\r\n", b"*1\r\n:1\r\n", b":one\r\n", b":\r\n", b"\r\n",
+        b":1\r\n:2\r\n", b"-ERR one\r\n-ERR two\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\0\xff\r\n",
+        b"-" + b"x" * 1_000_000,
     ],
 )  # fmt: skip
 def test_whoever_answers_what_a_push_is_not_answered_with_may_have_done_it(answer: bytes) -> None:

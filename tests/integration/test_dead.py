@@ -14,6 +14,7 @@ from hotqueue import BadMessage, HotQueue, OutcomeUnknown, keys, queue_scripts
 from hotqueue.connection import CONSUMER_TIMEOUT_S, Connection
 from hotqueue.dead import DeadMessage
 from hotqueue.envelope import noted
+from hotqueue.errors import ConfigurationError
 from hotqueue.frame import unpack, wrap
 from hotqueue.trail import Trail
 from tests.support.servers import LiveServer
@@ -142,6 +143,19 @@ def test_one_is_found_by_its_id_wherever_it_lies(queue: HotQueue, client: redis.
 def test_an_unknown_id_is_none(queue: HotQueue, client: redis.Redis, unknown: str) -> None:
     kill(queue, client, "a")
     assert queue.dead.get(unknown) is None
+
+
+@pytest.mark.parametrize("wrong", [7, b"id", ["id"]], ids=repr)
+def test_an_id_that_is_no_text_is_refused_in_one_line(queue: HotQueue, wrong: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"^dead\.get\(\) takes the id of a message, .*; got .*$"):
+        queue.dead.get(wrong)
+
+
+@pytest.mark.parametrize("wrong", ["id", 7, [None], False], ids=repr)
+@pytest.mark.parametrize("act", ["retry", "drop"])
+def test_what_is_no_dead_message_is_refused_in_one_line(queue: HotQueue, act: str, wrong: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"^give one or several of queue\.dead, .*; got .*$"):
+        getattr(queue.dead, act)(wrong)
 
 
 def test_to_retry_all_puts_them_at_the_tail_in_order_with_fresh_counters_and_their_ids(

@@ -454,6 +454,12 @@ BAD_ARGUMENTS = {
     r"redis\+cluster:// is not supported yet": {"url": "redis+cluster://localhost"},
     r"redis\+sentinel:// is not supported yet": {"url": "redis+sentinel://localhost"},
     "unexpected keyword argument 'hots'": {"hots": "localhost"},
+    r"not a Redis URL \(it has no parameter 'socket_timeot'\)": {"url": "redis://localhost?socket_timeot=5"},
+    "it has no parameter 'ssl_cert_reqs'": {"url": "redis://localhost?ssl_cert_reqs=none"},
+    "protocol must be either 2 or 3": {"url": "redis://localhost?protocol=9"},
+    "socket_timeout must be seconds, more than 0, got 0.0": {"url": "redis://localhost?socket_timeout=0"},
+    "socket_timeout must be seconds, more than 0, got '3'": {"socket_timeout": "3"},
+    "socket_connect_timeout must be seconds, more than 0, got -1": {"socket_connect_timeout": -1},
     "there is no port 70000": {"port": 70_000},
     "a unix socket needs a path": {"url": "unix://"},
     "invalid literal for int": {"port": "redis"},
@@ -471,6 +477,17 @@ def test_a_wrong_argument_is_refused_in_one_line_that_names_it(said: str, wrong:
     with pytest.raises(ConfigurationError, match=said) as caught:
         HotQueue(**{"name": "myqueue", **wrong})
     assert "\n" not in str(caught.value)
+
+
+def test_what_redis_py_takes_in_a_url_is_taken() -> None:
+    taken = "max_connections=3&timeout=2&health_check_interval=2&retry_on_timeout=yes&decode_responses=1"
+    url = (
+        f"redis://localhost/1?{taken}&protocol=3&client_name=y&socket_keepalive=1&socket_timeout=3"
+    )
+    assert redis.BlockingConnectionPool.from_url(url).make_connection()
+    assert HotQueue("myqueue", url=url).address.options == {
+        "host": "localhost", "db": 1, "client_name": "y", "socket_timeout": 3.0,
+    }  # fmt: skip
 
 
 def test_a_wrong_hotqueue_envelope_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -184,6 +185,16 @@ def test_while_redis_says_nothing_or_is_away_counts_and_probes_are_answered(
         assert asked(port, "favicon.ico")[0] == 404
         worker.signal(signal.SIGQUIT)
         worker.wait()
+
+
+def test_who_connects_and_says_nothing_keeps_no_probe_waiting(shop: Shop, port: int) -> None:
+    shop.write(HANDLER)
+    with shop.open("-c1", f"--metrics={port}") as worker, ExitStack() as silent:
+        ready(worker)
+        for _ in range(10):  # each would be waited for in turn, for longer than `asked` waits
+            silent.enter_context(socket.create_connection(("127.0.0.1", port)))
+        assert asked(port, "live")[0] == 200
+        assert scrape(port)
 
 
 def test_a_port_in_use_ends_the_worker_at_its_start(shop: Shop, port: int) -> None:

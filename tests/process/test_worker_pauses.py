@@ -1,11 +1,9 @@
 """A worker whose queues are paused and go on: its children, those that wait and those that work."""
 
-import time
-
 import pytest
 
 from tests.support.shop import Shop, ready
-from tests.support.waiting import wait_until
+from tests.support.waiting import passes, wait_until
 
 TWO_QUEUES = """
     other = HotQueue("other")
@@ -22,12 +20,6 @@ TWO_QUEUES = """
 
 def blocked(shop: Shop) -> int:
     return int(shop.server.admin.info("clients")["blocked_clients"])
-
-
-def passes(seconds: float) -> None:
-    """A time in which something must not happen."""
-    end = time.monotonic() + seconds
-    wait_until(lambda: time.monotonic() > end, seconds + 10)
 
 
 def test_children_that_wait_take_nothing_of_a_paused_queue_and_go_on_with_others(

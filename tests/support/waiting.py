@@ -26,3 +26,9 @@ def wait_until(condition: Callable[[], Value], timeout: float = 10.0, what: str 
             msg = f"after {seconds:g} s still not: {what or condition}; the last answer was {value!r}"
             raise AssertionError(msg)
         time.sleep(_POLL_S)
+
+
+def passes(seconds: float) -> None:
+    """A time in which something must not happen."""
+    end = time.monotonic() + seconds
+    wait_until(lambda: time.monotonic() > end, seconds + 10)
