@@ -411,7 +411,7 @@ def test_a_change_counts_only_if_it_is_said_after_the_length(lengths: bytes, not
 
 @pytest.mark.parametrize("said", [b":0\r\n-MOVED 1 there:1\r\n", b":0\r\n"])
 def test_after_half_an_answer_nothing_is_known(said: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hotqueue.watch.CONSUMER_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("hotqueue.watch.CONSUMER_TIMEOUT_S", 2.0)
     with answering(b":3\r\n", b"+OK\r\n", said) as address, closing(Watch(address)) as watch:
         with pytest.raises((Refused, OutcomeUnknown)):
             watch.not_empty(["a", "b"])

@@ -76,7 +76,7 @@ def test_many_queues_of_both_kinds_and_a_paused_one(shop: Shop) -> None:
         shop.wait_for_notes(*expected)
         paused = shop.queue_named(names[-1])
         paused.pause()
-        passes(1.6)  # until the children know
+        passes(4)  # until the children know
         paused.enqueue("b")
         for name in names[:-1]:
             shop.queue_named(name).enqueue("b")
