@@ -9,6 +9,7 @@ import functools
 import json
 import logging
 import os
+import select
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -185,11 +186,12 @@ def _second(at_s: int) -> str:
 
 
 def _write(line: bytes) -> None:
-    try:
+    with contextlib.suppress(OSError):
         while line:
-            line = line[os.write(_STDERR, line) :]
-    except OSError:
-        pass
+            try:
+                line = line[os.write(_STDERR, line) :]
+            except BlockingIOError:  # somebody has made it so; half a line would spoil the next one, too
+                select.select((), (_STDERR,), ())
 
 
 def _add_context(logger: object, method: str, fields: EventDict) -> EventDict:

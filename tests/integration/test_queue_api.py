@@ -474,9 +474,7 @@ def test_a_wrong_argument_is_refused_in_one_line_that_names_it(said: str, wrong:
 
 def test_what_redis_py_takes_in_a_url_is_taken() -> None:
     taken = "max_connections=3&timeout=2&health_check_interval=2&retry_on_timeout=yes&decode_responses=1"
-    url = (
-        f"redis://localhost/1?{taken}&protocol=3&client_name=y&socket_keepalive=1&socket_timeout=3"
-    )
+    url = f"redis://localhost/1?{taken}&protocol=3&client_name=y&socket_keepalive=1&socket_timeout=3"
     assert redis.BlockingConnectionPool.from_url(url).make_connection()
     assert HotQueue("myqueue", url=url).address.options == {
         "host": "localhost", "db": 1, "client_name": "y", "socket_timeout": 3.0,
