@@ -32,7 +32,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from hotqueue.address import Address
 from hotqueue.errors import NotSent, OutcomeUnknown, Refused
-from hotqueue.resp import LINE_BYTES, packed, rest_of_line
+from hotqueue.resp import number_or_error, packed
 
 CONSUMER_TIMEOUT_S = 5.0
 
@@ -145,20 +145,13 @@ class Connection:
             self.close()
             raise self._unreachable(_cause(error, "writing to")) from error
         try:
-            line = connected.recv(LINE_BYTES)
-            if line[-2:] != b"\r\n":
-                line = rest_of_line(connected, line)
+            kind, text = number_or_error(connected)
         except OSError as error:
             self.close()
             raise self._unanswered(_cause(error, "reading from")) from error
         self._due = 0
-        kind, text = line[:1], line[1:-2]
-        if kind == b":" and text.isdigit():
+        if kind == b":":
             return int(text)
-        if kind != b"-" or b"\n" in text:
-            self.close()  # whoever answers there, the next reply would be as wrong
-            strange = "what came is no reply to it"
-            raise self._unanswered(strange)
         code, _, said = text.decode(errors="replace").partition(" ")
         if code in _WRONG_SERVER:
             self.close()
