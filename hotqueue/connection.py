@@ -32,7 +32,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from hotqueue.address import Address
 from hotqueue.errors import NotSent, OutcomeUnknown, Refused
-from hotqueue.resp import LINE_BYTES, hung_up, packed, rest_of_line
+from hotqueue.resp import hung_up, number_or_error, packed
 
 CONSUMER_TIMEOUT_S = 5.0
 MOST_BYTES = 1 << 16  # of one `receive`; a TLS record is no larger, so none is left where a poll sees nothing
@@ -146,20 +146,13 @@ class Connection:
             self.close()
             raise self._unreachable(_cause(error, "writing to")) from error
         try:
-            line = connected.recv(LINE_BYTES)
-            if line[-2:] != b"\r\n":
-                line = rest_of_line(connected, line)
+            kind, text = number_or_error(connected)
         except OSError as error:
             self.close()
             raise self._unanswered(_cause(error, "reading from")) from error
         self._due = 0
-        kind, text = line[:1], line[1:-2]
-        if kind == b":" and text.isdigit():
+        if kind == b":":
             return int(text)
-        if kind != b"-" or b"\n" in text:
-            self.close()  # whoever answers there, the next reply would be as wrong
-            strange = "what came is no reply to it"
-            raise self._unanswered(strange)
         raise self.refusal(text.decode(errors="replace"))
 
     def write(self, commands: bytes) -> None:

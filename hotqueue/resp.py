@@ -32,14 +32,22 @@ def hung_up() -> OSError:
     return ConnectionResetError("connection closed by server")
 
 
-def rest_of_line(connected: socket.socket, line: bytes) -> bytes:
-    """Return a reply of one line, a number or an error, that began so. Raises OSError if it does not end."""
-    while not line.endswith(b"\r\n"):
+def number_or_error(connected: socket.socket) -> tuple[bytes, bytes]:
+    """Read a reply that is a number or an error: which of both, ":" or "-", and what it says.
+
+    Raises OSError for anything else: whoever answers so may have done what was asked.
+    """
+    line = connected.recv(LINE_BYTES)
+    while line[-2:] != b"\r\n":
         more = connected.recv(LINE_BYTES) if len(line) < LONGEST_LINE else b""
         if not more:
             raise hung_up()
         line += more
-    return line
+    kind, text = line[:1], line[1:-2]
+    if (kind == b":" and text.isdigit()) or (kind == b"-" and b"\n" not in text):
+        return kind, text
+    msg = "what came is no reply to it"
+    raise ConnectionAbortedError(msg)
 
 
 def parsed(text: bytes | bytearray, at: int = 0) -> tuple[object, int]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import select
 import sys
 from typing import Any, TextIO
 
@@ -11,9 +12,11 @@ class _Lenient(io.FileIO):
 
     def write(self, data: Any) -> int:
         try:
-            return super().write(data)
+            while (written := super().write(data)) is None:  # somebody has made it non-blocking
+                select.select((), (self,), ())
         except OSError:
             return memoryview(data).nbytes
+        return written
 
 
 def make_lenient() -> None:

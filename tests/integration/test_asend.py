@@ -1,6 +1,7 @@
 """`await queue.asend(...)`: what `send` does, without holding up the event loop."""
 
 import asyncio
+import inspect
 import os
 import threading
 import time
@@ -35,6 +36,12 @@ def test_asend_returns_the_id_and_takes_what_send_takes(queue: HotQueue) -> None
     assert ids[1] == ids[2]
     assert len(set(ids)) == 4
     assert (queue.stats().delayed, list(queue.consume(block=False))) == (1, ["e", "a", "b"])
+
+
+def test_asend_is_declared_as_send_is() -> None:
+    """Both are written out, for editors and the reference."""
+    ways = [inspect.signature(way) for way in (HotQueue.send, HotQueue.asend)]
+    assert ways[0] == ways[1]
 
 
 def test_a_handler_sends_so_too(queue: HotQueue) -> None:

@@ -6,6 +6,7 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -54,6 +55,21 @@ def in_a_message() -> Iterator[None]:
     token = CURRENT.set(delivery)
     yield
     CURRENT.reset(token)
+
+
+def test_a_line_is_written_to_its_end_also_where_somebody_has_made_stderr_non_blocking(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    monkeypatch.setattr(logs, "_STDERR", write)
+    logs.configure("info", "json")
+    long = "x" * 200_000  # more than a pipe holds
+    with ThreadPoolExecutor() as pool, os.fdopen(read) as reader:
+        line = pool.submit(reader.readline)
+        log.info(long)
+        os.close(write)
+        assert json.loads(line.result())["event"] == long
 
 
 def test_an_event_is_one_json_object_that_begins_with_what_and_when(
