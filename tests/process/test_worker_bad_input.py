@@ -35,6 +35,11 @@ def complaint(done: Any, code: int) -> str:
         ("", "no handler in tasks: decorate a function with @queue.worker"),
         ("import sys; sys.exit(3)", "cannot import tasks: SystemExit: 3 (HERE:1)"),
         ("import os; os._exit(3)", "importing tasks ended the interpreter (exit code 3)"),
+        ("import os; os.closerange(3, 99)", "importing tasks closed descriptors that are not its own"),
+        (
+            "import os; os.closerange(3, 99); files = [open('x', 'w') for _ in range(9)]; raise ValueError",
+            "importing tasks closed descriptors that are not its own",
+        ),
         ("import os; os.abort()", "importing tasks ended the interpreter (SIGABRT)"),
         ("x = 1\0", "cannot import tasks: SyntaxError: source code string cannot contain null bytes"),
         ("def f(:", "cannot import tasks: SyntaxError: invalid syntax (HERE:1)"),
