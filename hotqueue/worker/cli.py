@@ -17,7 +17,7 @@ from hotqueue.errors import ConfigurationError, HotQueueError
 from hotqueue.worker import logs, options, pid_file, processes, signals
 from hotqueue.worker.recovery import Served
 from hotqueue.worker.scribe import Scribe
-from hotqueue.worker.settings import Settings, from_pyproject
+from hotqueue.worker.settings import Settings, from_pyproject, here
 from hotqueue.worker.stopping import ExitCode
 from hotqueue.worker.supervisor import Supervisor
 
@@ -252,6 +252,7 @@ def _obey(arguments: list[str]) -> ExitCode:
 
 
 def _run(settings: Settings, directory: str | None) -> ExitCode:
+    here()
     try:
         Address.from_url(_url(settings))
     except ConfigurationError as error:

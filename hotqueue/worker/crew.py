@@ -106,7 +106,10 @@ class Crew:
 
     def _ask(self, home: Generation, slot: int, *, is_on_trial: bool = False) -> None:
         self.children[slot] = Child(slot, time.monotonic(), home, is_on_trial=is_on_trial)
-        home.template.fork(slot, home.board.invite(slot), self.stacks.add(slot))
+        try:
+            home.template.fork(slot, home.board.invite(slot), self.stacks.add(slot))
+        except OSError as error:  # no descriptor is left, here or on the way
+            self.fork_failed(slot, str(error), stillborn=False)
 
     def _let_go(self, staying: Sequence[Child]) -> None:
         """Tell those that have waited for a successor, as far as there are enough without them.

@@ -70,7 +70,10 @@ class Generation:
         self._book.begin(self.tally, {each.queue: each.handler for each in served})
         self._close_board_file()
         self.overstays = Overstays(self.board, served, self._settings, self.keepers.hand_back)
-        self.keepers.begin(served, self.board)
+        try:
+            self.keepers.begin(served, self.board)
+        except RuntimeError as error:
+            self.problem = ExitCode.UNCLEAN, f"Redis needs a thread, and there can be no more: {error}"
 
     def retire(self) -> bool:
         """Have everything end: no children are left, and nothing to give back. Return whether it has."""

@@ -126,7 +126,8 @@ class Generations:
             generation.problem = ExitCode.UNCLEAN, f"its template ended: {how}"
         elif generation.problem is None:
             targets = " ".join(self._settings.targets)
-            generation.problem = ExitCode.USAGE, f"importing {targets} ended the interpreter ({how})"
+            problem = f"importing {targets} {policy.how_an_import_ended(status)}"
+            generation.problem = ExitCode.USAGE, problem
 
     def end(self, by_s: float) -> int:
         """Have all end; return of how many dead children something was not given back by then."""

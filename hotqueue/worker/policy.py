@@ -15,6 +15,7 @@ BOOT_ROUNDS = 3  # of deaths before any child became ready, until the worker giv
 GOOD_LIFE_S = 10.0
 MANY_INTERRUPTIONS = 3  # of one message, and each is worth a warning
 CRASH_WINDOW_MS = 72 * 3600 * 1000
+DEAF = 119  # how a template ends that an import has left no other way to say so
 FORCE_AFTER_S = 1.0  # a second INT within this is the same Ctrl-C, delivered twice
 
 
@@ -53,6 +54,13 @@ def how_it_ended(status: int) -> str:
         named = number in {each.value for each in signal.Signals}
         return signal.Signals(number).name if named else f"signal {number}"
     return f"exit code {os.WEXITSTATUS(status)}"
+
+
+def how_an_import_ended(status: int) -> str:
+    """Say in words what a template died of that had not said anything."""
+    if os.WIFEXITED(status) and os.WEXITSTATUS(status) == DEAF:
+        return "closed descriptors that are not its own"
+    return f"ended the interpreter ({how_it_ended(status)})"
 
 
 def crashes_in_a_row(before: int, *, lived_s: float, did: int = 0) -> int:

@@ -518,6 +518,33 @@ def test_a_folder_that_is_gone_is_a_reason_to_start_again(shop: Shop) -> None:
         shop.folder.mkdir()  # pytest wants to clean it up
 
 
+def test_new_code_for_which_there_can_be_no_thread_leaves_the_old_at_work(shop: Shop) -> None:
+    (shop.folder / "sitecustomize.py").write_text("""
+import threading
+real, keepers = threading.Thread.start, []
+
+def start(self):
+    if self.name == "hotqueue-keeper":
+        keepers.append(self)
+        if len(keepers) == 2:
+            raise RuntimeError("can't start new thread")
+    real(self)
+
+threading.Thread.start = start
+""")
+    shop.write("VERSION = 1", GATED)
+    with shop.open("-c1", env={"PYTHONPATH": str(shop.folder)}) as worker:
+        ready(worker)
+        worker.signal(signal.SIGHUP)
+        wait_until(lambda: worker.events("supervisor.reload_failed"), 20, "it is said")
+        assert failed(worker).endswith("there can be no more: can't start new thread")
+        shop.allow("a")
+        shop.queue.enqueue("a")
+        wait_until(lambda: worker.events("message.done"), 20, "the old code works")
+        worker.signal(signal.SIGTERM)
+        assert worker.wait() == 0
+
+
 @pytest.mark.parametrize("how", ["HUP", "the terminal is closed"])
 def test_hup_stops_a_worker_that_has_a_terminal(shop: Shop, how: str) -> None:
     write(shop, 1, QUICK)

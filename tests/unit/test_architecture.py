@@ -69,7 +69,7 @@ WORKER = [
 # A call, or a module → the only files that use it, below hotqueue/.
 HOMES = {
     "os.fork": "worker/template.py",
-    "os._exit": "worker/child.py worker/seats.py worker/template.py",
+    "os._exit": "worker/child.py worker/leftovers.py worker/seats.py worker/template.py",
     "os.execv": "",
     "os.kill": "worker/processes.py embedded.py identity.py status.py",
     "os.killpg": "",
