@@ -9,6 +9,7 @@ import os
 import re
 import select
 import socket
+import struct
 from typing import Any
 
 from redis.exceptions import (
@@ -99,6 +100,7 @@ class Connection:
             raise
         self._poll = select.poll()
         self._poll.register(self.fileno(), select.POLLIN)
+        self._leave_timing_to_kernel()
         self.times_connected += 1
 
     def call(self, *command: bytes | str | float) -> Any:
@@ -114,7 +116,7 @@ class Connection:
         try:
             self._redis.send_packed_command((packed(command),), check_health=False)
         except (RedisConnectionError, RedisTimeoutError) as error:
-            raise self._unreachable(error) from error
+            raise self._unreachable(_cause(error, "writing to")) from error
 
     def read(self) -> Any:
         """Return the next reply. Raises Refused for an error reply, OutcomeUnknown when none comes."""
@@ -127,7 +129,7 @@ class Connection:
                     self.close()
                 raise refused from error
             self.close()
-            raise self._unanswered(error) from error
+            raise self._unanswered(_cause(error, "reading from")) from error
         self._due -= 1
         return reply
 
@@ -238,6 +240,15 @@ class Connection:
         found: socket.socket | None = self._redis._sock  # the only way to poll it
         return found
 
+    def _leave_timing_to_kernel(self) -> None:
+        """Spare the poll before each read and write by which Python keeps the time of a plain socket."""
+        connected = self._socket
+        if type(connected) is socket.socket:
+            limit = struct.pack("@ll", int(self._timeout_s), int(self._timeout_s % 1 * 1_000_000))
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+            connected.settimeout(None)
+
     def _refused(self, error: RedisError) -> Refused | None:
         code = _code(error)
         if code is None:
@@ -257,8 +268,12 @@ class Connection:
         return NotSent(f"Redis at {self.address} is not reachable, nothing was sent: {error}")
 
 
-def _cause(error: OSError, act: str) -> object:
-    return f"Timeout {act} socket" if isinstance(error, TimeoutError) else error
+def _cause(error: Exception, act: str) -> object:
+    """Return what to say of it. The kernel, which keeps the time, calls it a try again when that is over."""
+    is_late = isinstance(error, TimeoutError) or any(
+        isinstance(each, BlockingIOError) for each in (error, error.__context__)
+    )
+    return f"Timeout {act} socket" if is_late else error
 
 
 def _code(error: RedisError) -> str | None:
