@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 
 from hotqueue.worker.roll import Census
 from hotqueue.worker.systemd import Notifier
+from tests.support.commands import run, start
 from tests.support.shop import Shop, ready
 from tests.support.waiting import wait_until
 
@@ -155,6 +157,29 @@ def test_a_reload_begins_with_a_moment_and_ends_with_ready(shop: Shop, ear: Ear)
         shop.allow("import")
         wait_until(lambda: ear.lines().count("READY=1") == 2, 30, "it is ready again")
         assert worker.events("supervisor.reloaded")
+
+
+def test_journald_is_told_how_bad_each_line_is(shop: Shop, tmp_path: Path) -> None:
+    """Its stream is known by the device and inode of stderr: here a file's."""
+    shop.write("import logging", HANDLER.replace('wait_for("go")', "logging.warning('watch out'); 1 / 0"))
+    shop.queue.enqueue("a")
+    stderr = tmp_path / "journal"
+    stderr.touch()
+    stream = f"JOURNAL_STREAM={stderr.stat().st_dev}:{stderr.stat().st_ino}"
+    script = f"exec env {stream} {sys.executable} -m hotqueue.worker $0 -c1 2>{stderr}"
+
+    def marked(word: str) -> bool:
+        return any(line.startswith(word) for line in stderr.read_text().splitlines())
+
+    with start("sh", "-c", script, "tasks", env=shop.env, cwd=shop.folder) as worker:
+        wait_until(lambda: marked('<4>{"event":"message.retried"'), 30, "the handler has failed")
+        worker.signal(signal.SIGTERM)
+        assert worker.wait() == 0
+    assert marked('<6>{"event":"supervisor.started"')
+    assert marked('<7>{"event":"child.ready"')
+    assert marked('<4>{"event":"watch out"')
+    assert run("sh", "-c", script, "nothing_like_it", env=shop.env, cwd=shop.folder).returncode == 2
+    assert marked("<3>hotqueue-worker: there is no module 'nothing_like_it'")
 
 
 @pytest.mark.parametrize("variables", [{}, {"NOTIFY_SOCKET": "vsock:2:1"}], ids=["none", "another kind"])
