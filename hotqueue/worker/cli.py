@@ -14,7 +14,7 @@ import click
 from hotqueue import __version__, embedded, events, stdout
 from hotqueue.address import DEFAULT_URL, Address
 from hotqueue.errors import ConfigurationError, HotQueueError
-from hotqueue.worker import logs, options, pid_file, processes, signals
+from hotqueue.worker import journal, logs, options, pid_file, processes, signals
 from hotqueue.worker.recovery import Served
 from hotqueue.worker.scribe import Scribe
 from hotqueue.worker.settings import Settings, from_pyproject, here
@@ -311,8 +311,9 @@ def _unwritten(error: OSError) -> ExitCode:
 
 
 def _complain(problem: str, code: ExitCode) -> ExitCode:
+    mark = journal.priority(logging.ERROR) if journal.is_listening() else ""
     scribe = Scribe(_say)
-    scribe.put(f"hotqueue-worker: {' '.join(problem.split())}\n".encode(errors="backslashreplace"))
+    scribe.put(f"{mark}hotqueue-worker: {' '.join(problem.split())}\n".encode(errors="backslashreplace"))
     scribe.flush()
     return code
 

@@ -39,6 +39,7 @@ class Generations:
         self._deaths = 0  # in a row: of templates that served, and of those that were to replace them
         self._after_s = 0.0
         self.problem: tuple[ExitCode, str] | None = None  # why there is none, and never was
+        self.refused: str | None = None  # that the last reload failed, and why
 
     @property
     def all(self) -> list[Generation]:
@@ -97,7 +98,7 @@ class Generations:
         """Have it serve from now on."""
         if self.serving is not None:
             self._leaving.append(self.serving)
-        self.serving, self.coming = coming, None
+        self.serving, self.coming, self.refused = coming, None, None
         self._crew.serve(coming)
 
     def give_up(self) -> None:
@@ -168,6 +169,7 @@ class Generations:
         if self.serving is None:
             self.problem = code, problem
             return
+        self.refused = f"the last reload failed: {problem}"
         again_in_s = self._back_off(0.0) if self.serving.template.has_ended else None
         events.emit(logging.ERROR, events.SUPERVISOR_RELOAD_FAILED, reason=problem, again_in_s=again_in_s)
 

@@ -22,6 +22,7 @@ from structlog.typing import EventDict, Processor
 from hotqueue import events
 from hotqueue.delivery import current
 from hotqueue.events import Event
+from hotqueue.worker import journal
 
 try:
     import orjson
@@ -39,10 +40,11 @@ class StderrHandler(logging.Handler):
         """`write` takes a line."""
         super().__init__()
         self._write = write
+        self._for_journal = journal.is_listening()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Render and write; what cannot be written is dropped."""
-        self._write(self._text(record).encode("utf-8", "backslashreplace") + b"\n")
+        self._put(record.levelno, self._text(record).encode("utf-8", "backslashreplace"))
 
     def _text(self, record: logging.LogRecord) -> str:
         try:
@@ -61,8 +63,14 @@ class StderrHandler(logging.Handler):
         line = _line(name, logging.getLevelName(level), time.time(), fields)
         if "pid" not in line:
             line["pid"] = os.getpid()
-        self._write(_json(line) + b"\n")
+        self._put(level, _json(line))
         return True
+
+    def _put(self, level: int, line: bytes) -> None:
+        if self._for_journal:
+            mark = journal.priority(level).encode()
+            line = mark + line.replace(b"\n", b"\n" + mark)  # to journald each is one of its own
+        self._write(line + b"\n")
 
 
 class _Lines(ProcessorFormatter):

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-CGROUP = Path("/sys/fs/cgroup")
+from hotqueue.worker import cgroups
+
 NEVER = float("inf")  # as a time by any clock
 MOST_BY_DEFAULT = 8
 RESPAWN_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
@@ -106,12 +107,18 @@ def default_concurrency() -> tuple[int, str]:
 
 
 def _cgroup_quota() -> float | None:
+    """Return how many CPUs our cgroup and those around it leave us; None if as many as there are."""
+    folders = (each for folder in cgroups.folders("cpu") for each in (folder, *folder.parents))
+    return min((quota for each in folders if (quota := _quota_of(each)) is not None), default=None)
+
+
+def _quota_of(folder: Path) -> float | None:
     try:
-        quota, period = (CGROUP / "cpu.max").read_text().split()
+        quota, period = (folder / "cpu.max").read_text().split()
     except (OSError, ValueError):
         try:
-            quota = (CGROUP / "cpu/cpu.cfs_quota_us").read_text().strip()
-            period = (CGROUP / "cpu/cpu.cfs_period_us").read_text().strip()
+            quota = (folder / "cpu.cfs_quota_us").read_text().strip()
+            period = (folder / "cpu.cfs_period_us").read_text().strip()
         except OSError:
             return None
     return int(quota) / int(period) if quota.isdecimal() and int(period) else None

@@ -57,6 +57,12 @@ class Stopping:
         return time.monotonic() > self.kill_at_s + UNKILLABLE_S
 
     @property
+    def verdict(self) -> str:
+        """What to say of it when it is over."""
+        killed = f", messages killed: {len(self._killed)}" if self._killed else ""
+        return self.problem or f"stopped with code {int(self.code)}{killed}"
+
+    @property
     def settle_s(self) -> float:
         """How long the keepers may take from now on."""
         now_s = time.monotonic()

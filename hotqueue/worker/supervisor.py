@@ -271,6 +271,8 @@ class Supervisor:
     def _show(self) -> None:
         if self._settings.check:  # perhaps beside a worker of the same name
             return
-        serving, is_reloading = self._generations.serving, self._generations.coming is not None
-        keepers = serving.keepers if serving is not None else None
-        self._herald.show(self._crew, keepers, is_reloading=is_reloading)
+        generations = self._generations
+        keepers = generations.serving.keepers if generations.serving is not None else None
+        self._herald.show(
+            self._crew, keepers, is_reloading=generations.coming is not None, refused=generations.refused
+        )

@@ -46,6 +46,7 @@ LIBRARY = [
     "cli.__main__",
 ]
 WORKER = [
+    "cgroups journal",
     "policy settings layout reading scoreboard seat company title logs oom output processes",
     "pid_file status_file reports",
     "signals application leftovers recovery options stacks stopping tally undertaker watcher shown executors",
