@@ -157,7 +157,7 @@ def test_a_reload_begins_with_a_moment_and_ends_with_ready(shop: Shop, ear: Ear)
         assert ear.lines().count("READY=1") == 1
         shop.allow("import")
         wait_until(lambda: ear.lines().count("READY=1") == 2, 30, "it is ready again")
-        assert worker.events("supervisor.reloaded")
+        wait_until(lambda: worker.events("supervisor.reloaded"), 30, "a thread of its own writes the log")
 
 
 def test_the_status_says_why_a_reload_failed_until_one_succeeds(shop: Shop) -> None:
