@@ -10,6 +10,7 @@ import re
 import select
 import socket
 import struct
+import weakref
 from typing import Any
 
 from redis.exceptions import (
@@ -76,6 +77,7 @@ class Connection:
         self.seen_as = ""  # this end, as the server names it; known after `client_id`, if it says so
         self._due = 0  # replies
         self._poll = select.poll()
+        self._at_the_end = weakref.finalize(self, int)  # of what is not closed; nothing yet
         self.times_connected = 0
 
     def open(self) -> None:
@@ -100,6 +102,7 @@ class Connection:
             raise
         self._poll = select.poll()
         self._poll.register(self.fileno(), select.POLLIN)
+        self._close_at_the_end()
         self._leave_timing_to_kernel()
         self.times_connected += 1
 
@@ -239,6 +242,12 @@ class Connection:
     def _socket(self) -> socket.socket | None:
         found: socket.socket | None = self._redis._sock  # the only way to poll it
         return found
+
+    def _close_at_the_end(self) -> None:
+        """Have the socket closed before it can be collected itself, which would be warned of as a leak."""
+        self._at_the_end.detach()
+        self._at_the_end = weakref.finalize(self, self._redis._sock.close)
+        self._at_the_end.atexit = False
 
     def _leave_timing_to_kernel(self) -> None:
         """Spare the poll before each read and write by which Python keeps the time of a plain socket."""

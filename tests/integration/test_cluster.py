@@ -129,7 +129,7 @@ def use_what_only_others_use(connection: Connection, name: str) -> None:
     queue_scripts.peek(connection, name, 1, 10)
     queue_scripts.allowed(connection, ["PING"])
     with suppress(Refused):  # like the directory of all queues: only one node has it
-        queue_scripts.publish(connection, one, 1000, {"status": "{}"})
+        queue_scripts.publish(connection, one, 600_000, {"status": "{}"})
 
 
 def _fail(message: object) -> None:
