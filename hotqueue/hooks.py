@@ -8,6 +8,7 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, ExitStack
+from functools import partial
 from typing import Any, TypeVar, cast
 
 from hotqueue import events
@@ -82,7 +83,7 @@ def surrounded(function: Callable[..., Any], before: tuple[Any, ...]) -> Callabl
     set can be reset.
     """
     if not _surroundings:
-        return lambda message: function(*before, message)
+        return partial(function, *before) if before else function
 
     def call(message: Any) -> Any:
         with _entered() as entered:
