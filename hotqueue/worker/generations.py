@@ -14,7 +14,7 @@ from hotqueue.worker.policy import NEVER
 from hotqueue.worker.publication import Publication
 from hotqueue.worker.settings import Settings
 from hotqueue.worker.stopping import ExitCode
-from hotqueue.worker.template_link import END_S
+from hotqueue.worker.template_link import END_S, TemplateLink
 
 POLL_S = 0.05
 IMPORT_S = 120.0  # at the least, for an import at a reload, and so many times as long as the one before
@@ -114,6 +114,7 @@ class Generations:
         was_told = template.is_closed
         template.ended(status)
         if was_told:
+            _report_if_late(template)
             return
         self._crew.forget_unforked(generation)
         if not self._adopting:  # they were its children
@@ -130,9 +131,12 @@ class Generations:
             problem = f"importing {targets} {policy.how_an_import_ended(status)}"
             generation.problem = ExitCode.USAGE, problem
 
-    def end(self, by_s: float) -> int:
-        """Have all end; return of how many dead children something was not given back by then."""
-        living = self.all
+    def end(self, by_s: float) -> tuple[int, bool]:
+        """Have all end; return of how many dead children something was not given back by then.
+
+        And whether all templates have ended by themselves.
+        """
+        living = everybody = self.all
         self._publication.close()
         for each in living:
             each.keepers.stop(by_s)
@@ -144,6 +148,7 @@ class Generations:
             for ended in processes.reap():
                 if generation := self.of_template(ended.pid):
                     generation.template.ended(ended.status)
+                    _report_if_late(generation.template)
             living = [each for each in living if not each.template.has_ended]
             if not living:
                 break
@@ -151,7 +156,7 @@ class Generations:
                 each.template.close()
             poll.poll(POLL_S * 1000)
             self._wakeup.drain()
-        return unsettled
+        return unsettled, not any(each.template.is_late for each in everybody)
 
     def _late(self, coming: Generation) -> tuple[ExitCode, str] | None:
         """Return why to give up a reload whose import seems to hang. At a start it may take its time."""
@@ -178,3 +183,9 @@ class Generations:
         delay_s = policy.respawn_delay_s(self._deaths)
         self._after_s = time.monotonic() + delay_s
         return delay_s
+
+
+def _report_if_late(template: TemplateLink) -> None:
+    if template.is_late:
+        reason = f"it did not end within {END_S:g} s"
+        events.emit(logging.ERROR, events.HOOK_FAILED, hook="on_stop", pid=template.pid, reason=reason)

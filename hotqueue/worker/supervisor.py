@@ -253,7 +253,9 @@ class Supervisor:
             generation.template.kill()  # another one is started, unless this is the end
 
     def _end(self, not_ours: Collection[int]) -> ExitCode:
-        unsettled = self._generations.end(time.monotonic() + self.stopping.settle_s)
+        unsettled, in_time = self._generations.end(time.monotonic() + self.stopping.settle_s)
+        if not in_time:
+            self.stopping.blame(ExitCode.UNCLEAN)
         if unsettled:
             self.stopping.blame(ExitCode.UNCLEAN)
             reason = f"Redis was not told of {unsettled} ended children: what they held stays in flight"

@@ -52,6 +52,7 @@ class TemplateLink:
         self.is_ready = False
         self.is_closed = False
         self.has_ended = False
+        self.is_late = False  # with its end, for a hook of the application's
         self._say({"settings": settings.dump(), "version": __version__})
 
     @property
@@ -98,6 +99,7 @@ class TemplateLink:
     def ended(self, status: int) -> None:
         """Note that it was reaped."""
         self._process.returncode = os.waitstatus_to_exitcode(status)
+        self.is_late = self.is_late and os.WIFSIGNALED(status)
         self._socket.close()
         self.is_closed = self.has_ended = True
 
@@ -114,6 +116,7 @@ class TemplateLink:
             # While it imports, it has no ear for us.
             self._kill_s = time.monotonic() + (END_S if self.is_ready else 0.0)
         if time.monotonic() >= self._kill_s:
+            self.is_late = self.is_ready
             self.kill()
 
     def _say(self, request: dict[str, object], *descriptors: int) -> None:

@@ -149,3 +149,24 @@ def test_an_async_hook_is_refused_where_it_is_registered(shop: Shop) -> None:
     done = shop.run()
     assert done.returncode == 2
     assert "on_start takes a plain function, and tasks.load is async" in done.stderr
+
+
+def test_an_on_stop_hook_that_does_not_end_is_killed_and_that_is_said(shop: Shop) -> None:
+    shop.write(
+        HOOKS,
+        """
+        @hooks.on_stop
+        def hang():
+            time.sleep(1000)
+
+        @queue.worker
+        def handle(message): ...
+        """,
+    )
+    with shop.open("-c1") as worker:
+        ready(worker)
+        worker.signal(signal.SIGTERM)
+        assert worker.wait() == 1
+        (said,) = worker.events("hook.failed")
+        assert (said["hook"], said["reason"]) == ("on_stop", "it did not end within 2 s")
+        assert worker.events("supervisor.stopped")[0]["code"] == 1
