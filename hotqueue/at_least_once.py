@@ -17,6 +17,7 @@ from hotqueue.delivery import Delivery, Progress
 from hotqueue.errors import OutcomeUnknown
 from hotqueue.pace import BUDGET_S, Pace
 from hotqueue.upkeep import LEASE_MS
+from hotqueue.watch import Watch
 
 CLAIM_BYTES = 1 << 20
 _CLAIM_TRIES = 2  # of incarnations that somebody else has retired
@@ -54,29 +55,32 @@ class AtLeastOnce:
     def __init__(
         self,
         queue: str,
-        connection: Connection,
+        connection: Connection | Watch,
         progress: Progress,
         prefetch: int | None = 1,
         budget_s: float = BUDGET_S,
     ) -> None:
         """Claim `prefetch` messages at once, or with None about as many as run in `budget_s`.
 
-        More than one only where somebody can take back the rest.
+        More than one only where somebody can take back the rest. With a watch in the place of a connection
+        this lane never parks, and all lanes that it watches share one.
         """
         self.queues: Sequence[str] = (queue,)
         self.address = connection.address
         self.client_id = 0
+        self.watch = connection if isinstance(connection, Watch) else None
         self._queue = queue
-        self._connection = connection
+        self._connection = connection.commands if isinstance(connection, Watch) else connection
         self._progress = progress
         self._pace = Pace(prefetch, budget_s)
         self._life: Life | None = None
+        self._times_connected = 0  # when that life began
         self._past: list[Life] = []  # incarnations whose end Redis may not know of, oldest first
         self._held: deque[Delivery] = deque()
 
     def open(self) -> None:
         """Have a living incarnation, on a connection that the server has not closed."""
-        if self._life is not None and not self._connection.is_well:
+        if self._life is not None and not (self._has_connection and self._connection.is_well):
             self.abandon()
         if self._life is None:
             with self._risk():
@@ -88,8 +92,10 @@ class AtLeastOnce:
         In this order a death between any two steps leaves messages only on lists that somebody still knows
         of: a new incarnation takes nothing before it is published.
         """
-        self._connection.close()
+        if self.watch is None or self._connection.reply_due:
+            self._connection.close()
         self.client_id = self._connection.client_id()
+        self._times_connected = self._connection.times_connected
         life = Life()
         self._past.append(life)
         owner = identity.owner(self._progress.watched_by)
@@ -114,6 +120,8 @@ class AtLeastOnce:
         """Return the next message of the claim, or of a new one that acknowledges the old."""
         delivery = self.rest()
         if delivery is None:
+            if self.watch is not None and self._life is not None and self.watch.knows_empty(queue):
+                return None
             frames = self._claim(self._pace.size)
             self._pace.begin(len(frames))
             self._held.extend(Delivery(queue, raw, self, index) for index, raw in enumerate(frames))
@@ -162,7 +170,13 @@ class AtLeastOnce:
             self._past.append(self._life)
             self._life = None
         self._held.clear()
-        self._connection.close()
+        if self._has_connection:
+            self._connection.close()
+
+    @property
+    def _has_connection(self) -> bool:
+        """Whether no other lane has made it anew since this life began: a life has one connection."""
+        return self._times_connected == self._connection.times_connected
 
     def begin(self, delivery: Delivery) -> bool:
         """Publish which one runs: a crash is counted against it alone, and nobody takes it back."""
@@ -244,6 +258,7 @@ class AtLeastOnce:
     def close(self) -> None:
         """Retire. If no reply is missing no command can be under way, and nothing has to be swept later."""
         if self._connection.reply_due:
+            self._connection.close()
             self.abandon()
         self._held.clear()
         try:
@@ -255,7 +270,8 @@ class AtLeastOnce:
                 self._life = None
             self._progress.registered(self._queue, 0, 0)
         finally:
-            self._connection.close()
+            if self.watch is None:
+                self._connection.close()
 
     @contextlib.contextmanager
     def _risk(self) -> Iterator[None]:
@@ -263,6 +279,7 @@ class AtLeastOnce:
         try:
             yield
         except BaseException:
+            self._connection.close()
             self.abandon()
             raise
 
@@ -284,7 +301,7 @@ class AtLeastOnce:
 
     def _empty_handed(self) -> Life:
         """Return a life with nothing unsettled: the places of its next claim begin at the first."""
-        if self._is_torn():
+        if self._is_torn() or not self._has_connection:
             self.abandon()
         self.open()  # where the server has hung up while a handler ran, nothing is in doubt
         return self._alive()

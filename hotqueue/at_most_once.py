@@ -6,12 +6,14 @@ from hotqueue import keys, scripts
 from hotqueue.connection import Connection
 from hotqueue.delivery import Delivery, Progress
 from hotqueue.errors import NotSent, Refused
+from hotqueue.watch import Watch
 
 
 class AtMostOnce:
     """The lane of one or more queues on one server: one connection, and one BLPOP over all of their keys."""
 
     parks_first = True
+    watch: Watch | None = None
 
     def __init__(self, queues: Sequence[str], connection: Connection, progress: Progress) -> None:
         """Nothing is sent yet."""

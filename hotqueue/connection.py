@@ -9,6 +9,8 @@ import os
 import re
 import select
 import socket
+import struct
+import weakref
 from typing import Any
 
 from redis.exceptions import (
@@ -32,9 +34,10 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from hotqueue.address import Address
 from hotqueue.errors import NotSent, OutcomeUnknown, Refused
-from hotqueue.resp import number_or_error, packed
+from hotqueue.resp import hung_up, number_or_error, packed
 
 CONSUMER_TIMEOUT_S = 5.0
+MOST_BYTES = 1 << 16  # of one `receive`; a TLS record is no larger, so none is left where a poll sees nothing
 
 # redis-py takes the first word off the answers that it has a class for. A class stands before its parent.
 _CODES: dict[type[RedisError], str] = {
@@ -74,6 +77,7 @@ class Connection:
         self.seen_as = ""  # this end, as the server names it; known after `client_id`, if it says so
         self._due = 0  # replies
         self._poll = select.poll()
+        self._at_the_end = weakref.finalize(self, int)  # of what is not closed; nothing yet
         self.times_connected = 0
 
     def open(self) -> None:
@@ -98,6 +102,8 @@ class Connection:
             raise
         self._poll = select.poll()
         self._poll.register(self.fileno(), select.POLLIN)
+        self._close_at_the_end()
+        self._leave_timing_to_kernel()
         self.times_connected += 1
 
     def call(self, *command: bytes | str | float) -> Any:
@@ -113,7 +119,7 @@ class Connection:
         try:
             self._redis.send_packed_command((packed(command),), check_health=False)
         except (RedisConnectionError, RedisTimeoutError) as error:
-            raise self._unreachable(error) from error
+            raise self._unreachable(_cause(error, "writing to")) from error
 
     def read(self) -> Any:
         """Return the next reply. Raises Refused for an error reply, OutcomeUnknown when none comes."""
@@ -126,7 +132,7 @@ class Connection:
                     self.close()
                 raise refused from error
             self.close()
-            raise self._unanswered(error) from error
+            raise self._unanswered(_cause(error, "reading from")) from error
         self._due -= 1
         return reply
 
@@ -152,10 +158,36 @@ class Connection:
         self._due = 0
         if kind == b":":
             return int(text)
-        code, _, said = text.decode(errors="replace").partition(" ")
+        raise self.refusal(text.decode(errors="replace"))
+
+    def write(self, commands: bytes) -> None:
+        """Send packed commands, for who reads all that comes by `receive` alone. Raises NotSent.
+
+        To be called while it is open: what may have been said meanwhile is no reason to connect again.
+        """
+        try:
+            self._redis._sock.sendall(commands)
+        except OSError as error:
+            self.close()
+            raise self._unreachable(_cause(error, "writing to")) from error
+
+    def receive(self) -> bytes:
+        """Wait for something to come, and return it. Raises OutcomeUnknown when nothing does."""
+        try:
+            text: bytes = self._redis._sock.recv(MOST_BYTES)
+            if not text:
+                raise hung_up()
+        except OSError as error:
+            self.close()
+            raise self._unanswered(_cause(error, "reading from")) from error
+        return text
+
+    def refusal(self, reply: str) -> Refused:
+        """Return what an error reply means that was read by hand."""
+        code, _, text = reply.partition(" ")
         if code in _WRONG_SERVER:
             self.close()
-        raise self._refusal(code, said)
+        return self._refusal(code, text)
 
     def client_id(self) -> int:
         """Return the number by which other connections can unblock this one; 0 if the server forbids that."""
@@ -211,6 +243,21 @@ class Connection:
         found: socket.socket | None = self._redis._sock  # the only way to poll it
         return found
 
+    def _close_at_the_end(self) -> None:
+        """Have the socket closed before it can be collected itself, which would be warned of as a leak."""
+        self._at_the_end.detach()
+        self._at_the_end = weakref.finalize(self, self._redis._sock.close)
+        self._at_the_end.atexit = False
+
+    def _leave_timing_to_kernel(self) -> None:
+        """Spare the poll before each read and write by which Python keeps the time of a plain socket."""
+        connected = self._socket
+        if type(connected) is socket.socket:
+            limit = struct.pack("@ll", int(self._timeout_s), int(self._timeout_s % 1 * 1_000_000))
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+            connected.settimeout(None)
+
     def _refused(self, error: RedisError) -> Refused | None:
         code = _code(error)
         if code is None:
@@ -230,8 +277,12 @@ class Connection:
         return NotSent(f"Redis at {self.address} is not reachable, nothing was sent: {error}")
 
 
-def _cause(error: OSError, act: str) -> object:
-    return f"Timeout {act} socket" if isinstance(error, TimeoutError) else error
+def _cause(error: Exception, act: str) -> object:
+    """Return what to say of it. The kernel, which keeps the time, calls it a try again when that is over."""
+    is_late = isinstance(error, TimeoutError) or any(
+        isinstance(each, BlockingIOError) for each in (error, error.__context__)
+    )
+    return f"Timeout {act} socket" if is_late else error
 
 
 def _code(error: RedisError) -> str | None:

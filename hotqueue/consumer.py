@@ -18,13 +18,14 @@ from hotqueue.execution import Executor
 from hotqueue.rota import Rota
 from hotqueue.waiting import Waiter
 from hotqueue.wakeup import Wakeup, listening
+from hotqueue.watch import NO_WATCH
 
 BACK_OFF_S = (0.1, 30.0)
 LOOK_EVERY_S = 0.5  # where Redis lets nobody wait, or a queue is paused or set aside
 EMPTY_S = 0.005  # a queue that was empty is not asked again, while others have something
 _MOST_DOUBLINGS = 20
-# A full server refuses BLMOVE, and an ACL may; to take by script still works, and must, to drain it.
-MAY_TAKE = {"OOM", "NOPERM"}
+# A full server refuses BLMOVE, an ACL that or a watch; to take by script still works, and must, to drain it.
+MAY_TAKE = {"OOM", "NOPERM", NO_WATCH}
 
 
 class Consumer:
@@ -53,28 +54,35 @@ class Consumer:
     def run(self, idle_s: float | None = None) -> None:
         """Consume until the wake-up's flag is set, or nothing came for `idle_s` seconds (0: not at once).
 
-        Whatever ends it, the lanes are closed, and what was taken and not done goes back. In a fork that a
-        handler made and returned from, or raised in, it ends at once and touches nothing of its parent's.
+        The lanes are closed then, and what was taken and not done goes back. After an error that nobody
+        thought of, that is left to who watches us, if somebody does: only then it counts against what ran. In
+        a fork that a handler made and returned from, or raised in, it ends at once and touches nothing of its
+        parent's.
         """
         _running.add(self)
+        is_over = False
         try:
             while not self._wakeup.is_set and not self._is_a_copy:
                 try:
                     delivery = self._next(idle_s)
                     if delivery is None:
-                        return
+                        break
                     self._execute(delivery)
                 except (NotSent, OutcomeUnknown) as error:
                     self._back_off(error)
+            is_over = True
         finally:
             _running.discard(self)
-            if not self._is_a_copy:
+            if not self._is_a_copy and (is_over or self._progress.watched_by is None):
                 self._close()
 
     def _close(self) -> None:
         with contextlib.ExitStack() as ending:
             ending.callback(self._waiter.close)
             ending.callback(self._executor.close)  # after the lanes: a task of the user's may not want to end
+            for lane in self._all:
+                if lane.watch is not None:
+                    ending.callback(lane.watch.close)
             for lane in self._all:
                 ending.callback(close_lane, lane)
 
@@ -104,9 +112,9 @@ class Consumer:
                     return delivery
                 self._give_back(self._lanes[delivery.queue])
                 continue
-            if self._must_look(idle_s) and self._look():
-                continue
             left = end - time.monotonic()
+            if (left <= 0 or self._must_look(idle_s)) and self._look():
+                continue
             if left <= 0 and not self._aside:
                 return None
             self._wait(left if left > 0 else LOOK_EVERY_S)  # it is not known what lies in the ones set aside

@@ -11,6 +11,7 @@ from hotqueue.connection import Connection
 from hotqueue.envelope import NO_TRAIL
 from hotqueue.frame import enqueued_ms, id_text
 from hotqueue.trail import Trail
+from hotqueue.watch import Watch
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -64,6 +65,7 @@ class Lane(Protocol):
     queues: Sequence[str]
     address: Address  # of the server
     client_id: int  # by which a wait can be unblocked; 0 if the server does not allow that
+    watch: Watch | None  # which hears of messages for it, so that it need not park
     parks_first: bool  # to park is all it takes to get what waits; otherwise `take` comes first
 
     def open(self) -> None:

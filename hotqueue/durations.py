@@ -1,5 +1,6 @@
 """Lengths of time, as users give them."""
 
+import re
 from datetime import timedelta
 from typing import TypeAlias
 
@@ -8,6 +9,13 @@ from hotqueue.errors import ConfigurationError
 Seconds: TypeAlias = float | timedelta
 
 _MOST_S = 2**53 / 1000  # beyond it milliseconds are not exact any more
+_UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def parsed(text: str) -> float | None:
+    """Return the seconds of `30`, `30s`, `10m`, `2h` or `1d`; None for what is none of these."""
+    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)([smhd]?)", text.strip())
+    return None if found is None else float(found[1]) * _UNITS_S[found[2]]
 
 
 def seconds_of(name: str, value: object) -> float:

@@ -147,13 +147,20 @@ def check_time(delivery: Delivery) -> None:
 
 def one_line(error: BaseException | None) -> str:
     """Return the type and text of an error in one bounded line, whatever its `__str__` does."""
-    text = _text(error)
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    text, name = _text(error), _name(type(error))
+    return f"{name}: {text}" if text else name
 
 
 def said(error: BaseException | None) -> str:
     """Return what is to stand behind the outcome: of a `Reject` the reason alone."""
     return (type(error) in _OUTCOMES and _text(error)) or one_line(error)
+
+
+def _name(kind: type) -> str:
+    try:
+        return str(kind.__name__)
+    except BaseException:  # noqa: BLE001 - a metaclass of a user's has a name of its own for it
+        return "an error without a name"
 
 
 def _text(error: BaseException | None) -> str:

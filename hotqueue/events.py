@@ -41,6 +41,7 @@ WAIT_REFUSED = "wait.refused"
 DEAD_TRIMMED = "dead.trimmed"
 DEAD_MANY = "dead.many"
 REDIS_EVICTS = "redis.evicts"
+LOG_DROPPED = "log.dropped"
 SERVER_STARTED = "server.started"
 SERVER_STOPPED = "server.stopped"
 

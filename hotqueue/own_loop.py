@@ -138,16 +138,18 @@ class OwnLoop:
             return None
 
     def _next(self, wakeup: Wakeup, timeout_s: float | None) -> Delivery | None:
-        end_s = time.monotonic() + timeout_s if timeout_s else float("inf")
+        left_s = timeout_s or float("inf")
+        end_s = time.monotonic() + left_s
         with _ctrl_c_recorded(wakeup), contextlib.closing(Waiter(wakeup)) as waiter:
-            while not wakeup.is_set and (left_s := end_s - time.monotonic()) > 0:
+            while not wakeup.is_set and left_s > 0:  # once at the least, however slow we are
                 if self._caretaker.is_paused(self._queue):
                     waiter.pause(min(left_s, LOOK_EVERY_S))
-                    continue
-                delivery = self._lane.take(self._queue) or self._wait(waiter, left_s)
-                if delivery is not None and not self._caretaker.is_paused(self._queue):
-                    return delivery
-                self._lane.give_back()
+                else:
+                    delivery = self._lane.take(self._queue) or self._wait(waiter, left_s)
+                    if delivery is not None and not self._caretaker.is_paused(self._queue):
+                        return delivery
+                    self._lane.give_back()
+                left_s = end_s - time.monotonic()
         return None
 
     def _wait(self, waiter: Waiter, seconds: float) -> Delivery | None:

@@ -60,6 +60,8 @@ def _not_live(said: Mapping[str, Any]) -> str:
 def _not_ready(said: Mapping[str, Any]) -> str:
     if said["phase"] == "stopping":
         return "it is stopping"
+    if said["quiet"]:
+        return "it begins nothing new until CONT"
     if not said["redis"]:
         return "it does not reach Redis"
     return "" if said["ready"] else f"none of its {said['wanted']} children is ready"

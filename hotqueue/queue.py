@@ -29,6 +29,7 @@ from hotqueue.retries import Backoff, Kinds
 from hotqueue.serializers import codec_for
 from hotqueue.signing import signer_from
 from hotqueue.stats import Stats
+from hotqueue.watch import Watch
 
 if TYPE_CHECKING:
     import redis
@@ -308,15 +309,20 @@ class HotQueue:
         return decorate if function is None else decorate(function)
 
     def lane(
-        self, delivery: Mode, progress: Progress, prefetch: int | None = 1, budget_s: float = BUDGET_S
+        self,
+        delivery: Mode,
+        progress: Progress,
+        prefetch: int | None = 1,
+        budget_s: float = BUDGET_S,
+        watch: Watch | None = None,
     ) -> Lane:
-        """Return a lane of its own connection for a consumer of this queue alone.
+        """Return a lane for a consumer of this queue alone; it has a connection of its own without a `watch`.
 
         At-least-once it claims `prefetch` messages at once, or with None what takes about `budget_s` to run.
         """
         connection = Connection(self.address, CONSUMER_TIMEOUT_S)
         if delivery == "at-least-once":
-            return AtLeastOnce(self.name, connection, progress, prefetch, budget_s)
+            return AtLeastOnce(self.name, watch or connection, progress, prefetch, budget_s)
         return AtMostOnce((self.name,), connection, progress)
 
     def assignment(self, handler: Handler[..., Any], args: tuple[Any, ...] = ()) -> Assignment:

@@ -87,11 +87,13 @@ class Reader:
         self._lane.begin(delivery)
 
     def _wait(self, wakeup: Wakeup) -> Delivery | None:
-        end = time.monotonic() + self._timeout if self._timeout else float("inf")
+        left = self._timeout or float("inf")
+        end = time.monotonic() + left
         with contextlib.closing(Waiter(wakeup)) as waiter:
-            while not wakeup.is_set and (left := end - time.monotonic()) > 0:
+            while not wakeup.is_set and left > 0:  # once at the least, however slow we are
                 if brought := waiter.wait((self._lane,), (self._queue,), left):
                     return brought[0]
+                left = end - time.monotonic()
         return None
 
     def _bury(self, delivery: Delivery, error: str) -> None:

@@ -2,7 +2,8 @@
 
 Every lane parks one blocking command on its own connection. When one of them has brought something, or
 somebody says stop, the others are unblocked from another connection until each reply has been read: a reply
-left unread could be a message.
+left unread could be a message. Where there are many, most do not park: a watch hears of their messages, and
+then the lane takes one, as any other consumer may do before it.
 """
 
 import contextlib
@@ -15,6 +16,7 @@ from hotqueue.connection import Connection
 from hotqueue.delivery import Delivery, Lane
 from hotqueue.errors import NotSent, OutcomeUnknown
 from hotqueue.wakeup import Wakeup
+from hotqueue.watch import Watch
 
 LONGEST_S = 60.0  # of one park; a half-open connection is noticed by then
 SHORTEST_S = 0.001  # before version 7 Redis takes less for 0, which is for ever
@@ -24,6 +26,7 @@ UNBLOCK_FOR_S = 2.0
 SHORT_S = 0.3  # of one park where an ACL forbids CLIENT UNBLOCK
 
 _Parked = dict[int, tuple[Lane, Connection]]
+_Watched = dict[Watch, dict[str, Lane]]  # by queue, in the order in which they are looked at
 
 
 class Waiter:
@@ -46,12 +49,16 @@ class Waiter:
         for lane in lanes:
             self.failed = lane
             lane.open()
-        longest = LONGEST_S if all(lane.client_id for lane in lanes) else SHORT_S
+        watched, parking = _watched(lanes, order), [lane for lane in lanes if lane.watch is None]
+        longest = LONGEST_S if all(lane.client_id for lane in parking) else SHORT_S
         seconds = max(SHORTEST_S, min(seconds, longest))
-        parked = self._park(lanes, order, seconds)
+        for watch in watched:
+            self._hear(watch, watched[watch], brought)
+        parked = {} if brought or self._failures else self._park(parking, order, seconds)
         try:
-            if not self._failures:
-                self._collect(parked, brought, seconds + REPLY_MARGIN_S, until_woken=True)
+            if not brought and not self._failures:
+                margin_s = REPLY_MARGIN_S if parked else 0.0
+                self._collect(parked, brought, seconds + margin_s, watched, until_woken=True)
         finally:  # also when a signal handler of the application raises: what came is in the lanes then
             self._cancel(parked, brought)
         if self._failures and not brought:
@@ -80,11 +87,20 @@ class Waiter:
         return parked
 
     def _collect(
-        self, parked: _Parked, brought: list[Delivery], seconds: float, *, until_woken: bool = False
+        self,
+        parked: _Parked,
+        brought: list[Delivery],
+        seconds: float,
+        watched: _Watched | None = None,
+        *,
+        until_woken: bool = False,
     ) -> None:
         """Read replies as they come, until there was one, somebody says stop, or the time is over."""
         poll = select.poll()
         for descriptor in parked:
+            poll.register(descriptor, select.POLLIN)
+        listening = {watch.fileno(): (watch, lanes) for watch, lanes in (watched or {}).items()}
+        for descriptor in listening:
             poll.register(descriptor, select.POLLIN)
         if until_woken:
             poll.register(self._wakeup, select.POLLIN)
@@ -92,11 +108,29 @@ class Waiter:
         while (left := end - time.monotonic()) > 0:
             if until_woken and self._is_stopped():
                 return
-            ready = [descriptor for descriptor, _ in poll.poll(left * 1000) if descriptor in parked]
-            for descriptor in ready:
+            ready = [descriptor for descriptor, _ in poll.poll(left * 1000)]
+            answered = [descriptor for descriptor in ready if descriptor in parked]
+            for descriptor in answered:
                 self._receive(parked.pop(descriptor)[0], brought)
-            if ready:
+            if answered:
                 return
+            for watch, lanes in (listening[descriptor] for descriptor in ready if descriptor in listening):
+                self._hear(watch, lanes, brought)
+            if brought or self._failures:
+                return
+
+    def _hear(self, watch: Watch, lanes: dict[str, Lane], brought: list[Delivery]) -> None:
+        """Take the first message there is, unless others are faster until none is left."""
+        lane = next(iter(lanes.values()))
+        try:
+            while not_empty := watch.not_empty(list(lanes)):
+                for queue in not_empty:
+                    lane = lanes[queue]
+                    if (delivery := lane.take(queue)) is not None:
+                        brought.append(delivery)
+                        return
+        except (NotSent, OutcomeUnknown) as error:
+            self._failures.append((lane, error))
 
     def _is_stopped(self) -> bool:
         self._wakeup.drain()  # before the look: who sets the flag after it wakes the poll
@@ -131,3 +165,12 @@ class Waiter:
         with contextlib.suppress(NotSent, OutcomeUnknown):  # it is tried again as long as there is time
             control.open()
             control.call("CLIENT", "UNBLOCK", client_id)
+
+
+def _watched(lanes: Sequence[Lane], order: Sequence[str]) -> _Watched:
+    found: _Watched = {}
+    by_queue = {lane.queues[0]: lane for lane in lanes if lane.watch is not None}
+    for queue in order:
+        if (lane := by_queue.get(queue)) is not None and lane.watch is not None:
+            found.setdefault(lane.watch, {})[queue] = lane
+    return found

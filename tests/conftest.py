@@ -7,11 +7,18 @@ from pathlib import Path
 
 import pytest
 import redis
+from hypothesis import HealthCheck, settings
 
 from tests.support.processes import inhabitants, kill_all
 from tests.support.proxy import Proxy, proxy_to
 from tests.support.servers import LiveServer, fresh_server, kinds, usual_kind
 from tests.support.watchdog import watching
+
+# How long an example takes says more of what else the machine does.
+settings.register_profile(
+    "any machine", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -13,6 +13,7 @@ class Contestant:
     variant: str = ""
     packages: tuple[str, ...] = ()  # what pip installs for it; none: HotQueue's own environment
     one_process_a_command: bool = False
+    hands_out: bool = False  # its parent gives messages to the first process that is free: some may get none
     lives: bool = True  # whether idle cost, latency and what a kill loses are measured too
     back: str = ""  # when a message comes back that was running, if that is later than anybody waits here
 
@@ -37,8 +38,10 @@ CONTESTANTS = (
     Contestant("Huey", "huey", 1200, packages=("huey", "redis", "hiredis")),
     Contestant("streaQ", "streaq", 900, packages=("streaq",)),
     Contestant("arq", "arq", 500, packages=("arq",), one_process_a_command=True, back="310 s"),
-    Contestant("Celery", "celery", 1000, "early", _CELERY, back="an hour, unless it had begun"),
-    Contestant("Celery, acks_late", "celery", 500, "late", _CELERY, back="an hour"),
+    Contestant(
+        "Celery", "celery", 1000, "early", _CELERY, hands_out=True, back="an hour, unless it had begun"
+    ),
+    Contestant("Celery, acks_late", "celery", 500, "late", _CELERY, hands_out=True, back="an hour"),
     Contestant("RQ, SimpleWorker", "rq", 200, "rq.SimpleWorker", ("rq", "hiredis")),
     Contestant("RQ", "rq", 35, "rq.Worker", ("rq", "hiredis")),
 )

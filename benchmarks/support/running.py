@@ -1,4 +1,4 @@
-"""A worker of four children that a benchmark starts, looks at and stops."""
+"""A worker, by default of four children, that a benchmark starts, looks at and stops."""
 
 import signal
 import subprocess
@@ -18,15 +18,15 @@ _PATIENCE_S = 60.0
 class Worker:
     """One run of `hotqueue-worker`; times are those of the monotonic clock."""
 
-    def __init__(self, server: Server, *options: str) -> None:
+    def __init__(self, server: Server, *options: str, target: str, children: int) -> None:
         self.started_s = time.monotonic()
         self.process = subprocess.Popen(
             [
                 sys.executable,
                 "-m",
                 "hotqueue.worker",
-                "support.timed",
-                f"-c{CHILDREN}",
+                target,
+                f"-c{children}",
                 "-lerror",
                 "-u",
                 server.url,
@@ -57,11 +57,11 @@ class Worker:
         return found
 
 
-def wait_until_idle(server: Server) -> None:
-    """Wait until all children wait for messages."""
+def wait_until_idle(server: Server, consumers: int = CHILDREN) -> None:
+    """Wait until so many wait for messages."""
     with server.client() as client:
         end = time.monotonic() + _PATIENCE_S
-        while client.info("clients")["blocked_clients"] != CHILDREN:
+        while client.info("clients")["blocked_clients"] != consumers:
             if time.monotonic() > end:
                 msg = "the children did not come up"
                 raise SystemExit(msg)
@@ -69,9 +69,11 @@ def wait_until_idle(server: Server) -> None:
 
 
 @contextmanager
-def worker(server: Server, *options: str) -> Iterator[Worker]:
+def worker(
+    server: Server, *options: str, target: str = "support.timed", children: int = CHILDREN
+) -> Iterator[Worker]:
     """Start one, and see to it that it is gone in the end."""
-    one = Worker(server, *options)
+    one = Worker(server, *options, target=target, children=children)
     try:
         yield one
     finally:

@@ -2,14 +2,13 @@
 
 import functools
 import json
-import re
 import sys
 from collections.abc import Callable
 from typing import Any
 
 import click
 
-from hotqueue import HotQueue, keys
+from hotqueue import HotQueue, durations, keys
 from hotqueue.address import DEFAULT_URL, Address
 from hotqueue.cli.text import printable
 from hotqueue.connection import CONSUMER_TIMEOUT_S
@@ -17,7 +16,6 @@ from hotqueue.errors import ConfigurationError, HotQueueError
 from hotqueue.pool import Pool
 
 _MOST_NAMED = 20
-_UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class Access:
@@ -108,14 +106,20 @@ class Duration(click.ParamType[float]):
 
     name = "duration"
 
+    def __init__(self, least: float = 0.0) -> None:
+        """`least` is in seconds."""
+        self._least = least
+
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Return seconds."""
         if isinstance(value, int | float):
             return float(value)
-        found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)([smhd]?)", str(value).strip())
-        if found is None:
+        seconds = durations.parsed(str(value))
+        if seconds is None:
             self.fail(f"{value!r} is no time span: use 30s, 10m, 2h or 1d", param, ctx)
-        return float(found[1]) * _UNITS_S[found[2]]
+        if seconds < self._least:
+            self.fail(f"{value!r} is too short: {self._least:g}s is the least", param, ctx)
+        return seconds
 
 
 def _name(raw: bytes) -> str | None:

@@ -1,5 +1,6 @@
 """The subcommands of ``hotqueue`` as one command, and what becomes of their errors."""
 
+import difflib
 import io
 import sys
 from collections.abc import Sequence
@@ -33,6 +34,15 @@ class Commands(click.Group):
         command: click.Command = getattr(import_module(f"hotqueue.cli.{_COMMANDS[cmd_name]}"), cmd_name)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that the first word names; for one that there is not, suggest what is meant."""
+        near = difflib.get_close_matches(args[0], _COMMANDS, n=1)
+        if near and near[0] != args[0]:
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {near[0]!r}?")
+        return super().resolve_command(ctx, args)
+
 
 @click.group(
     cls=Commands,
@@ -57,7 +67,8 @@ def run(words: Sequence[str]) -> int:
         sys.stdout.flush()
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "hotqueue"
-        return _fail(f"{error.format_message().removesuffix('.')}. See {path} --help", _USAGE)
+        said = error.format_message().strip()
+        return _fail(f"{said}{'' if said.endswith(('.', '?')) else '.'} See {path} --help", _USAGE)
     except click.Abort:
         return _fail("interrupted", _FAILED)
     except OSError as error:

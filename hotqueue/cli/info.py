@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from hotqueue import stats
-from hotqueue.cli.access import Access, as_json, echo_json, with_access
+from hotqueue.cli.access import Access, Duration, as_json, echo_json, with_access
 from hotqueue.cli.text import age, printable, screen_width, some, table
 from hotqueue.stats import Stats
 
@@ -25,7 +25,7 @@ _NONE_KNOWN = "No queue is known there yet: one is listed once a worker or `hotq
 @click.option(
     "-i",
     "--interval",
-    type=click.FloatRange(min=0.1),
+    type=Duration(least=0.1),
     metavar="SECONDS",
     help="Look again and again, until Ctrl-C.",
 )

@@ -96,6 +96,7 @@ _WORKER = Role(
     {
         "client|id": "a wait lasts up to 5 seconds longer when a worker stops",
         "client|unblock": "a wait lasts up to 5 seconds longer when a worker stops",
+        "client|tracking": "with more than 8 queues a message may wait half a second for an idle worker",
         "client|info": "late commands of a dead child are cleared up a minute later",
         "client|kill": "late commands of a dead child are cleared up a minute later",
         "config|get": "hotqueue-worker cannot warn of an eviction policy",

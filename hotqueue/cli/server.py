@@ -9,6 +9,7 @@ from types import FrameType
 
 import click
 
+from hotqueue.cli.access import Duration
 from hotqueue.embedded import DEFAULT_DIR, Server
 from hotqueue.errors import HotQueueError
 from hotqueue.loopback import DEFAULT_PORT, HERE, address
@@ -35,7 +36,7 @@ _AGAIN_S = (
 )
 @click.option(
     "--grace",
-    type=click.FloatRange(min=0),
+    type=Duration(),
     default=4.5,
     show_default=True,
     metavar="SECONDS",

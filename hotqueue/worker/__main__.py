@@ -1,5 +1,5 @@
 """`python -m hotqueue.worker` is `hotqueue-worker`."""
 
-from hotqueue.worker.cli import main
+from hotqueue.worker.start import main
 
 main()

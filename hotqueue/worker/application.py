@@ -14,7 +14,7 @@ from hotqueue.ending import one_line
 from hotqueue.errors import ConfigurationError
 from hotqueue.handler import Handler, importing, registered
 from hotqueue.queue import HotQueue
-from hotqueue.worker.settings import QueueChoice, Settings
+from hotqueue.worker.settings import QueueChoice, Settings, here
 
 AnyHandler = Handler[..., Any]
 
@@ -27,9 +27,9 @@ def load(targets: Iterable[str], choice: QueueChoice) -> list[AnyHandler]:
 
     Raises ConfigurationError of one line for whatever is wrong.
     """
-    here = _here()
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    folder = str(here())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
     if os.environ.get("DJANGO_SETTINGS_MODULE"):
         what = f"Django with {os.environ['DJANGO_SETTINGS_MODULE']}"
         _imported(what, lambda: importlib.import_module("django").setup())
@@ -75,14 +75,6 @@ def describe(handler: AnyHandler, settings: Settings) -> dict[str, object]:
 
 def _first(own: float | None, general: float | None) -> float | None:
     return general if own is None else own
-
-
-def _here() -> str:
-    try:
-        return str(Path.cwd())
-    except FileNotFoundError as error:
-        msg = "the folder in which the worker was started is gone: start it again"
-        raise ConfigurationError(msg) from error
 
 
 def _check_module_name(name: str) -> None:

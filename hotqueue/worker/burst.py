@@ -21,7 +21,7 @@ class Burst:
 
     def look(self) -> None:
         """Look if it is time for it."""
-        ready = not self._crew.size if self.is_leaving else self._crew.is_idle
+        ready = not self._crew.children if self.is_leaving else self._crew.is_idle
         if ready and not self._looking:
             self._looking = True
             self._ask()

@@ -63,9 +63,10 @@ def _run(slot: Slot, work: Work) -> int:
             _consume(slot.seats[0], title, wakeup, work)
         else:
             Seats(slot, title, wakeup, work).run()
+        if os.getpid() == own:
+            slot.stopping()  # not after an error: what ran then is to be seen
     finally:
         if os.getpid() == own:
-            slot.stopping()
             title.stopping()
             hooks.run_last(hooks.CHILD_STOP)
         else:  # a handler forked and came back twice: the slot is not the copy's

@@ -1,28 +1,22 @@
-"""The children as their supervisor knows them, and their death certificates."""
+"""The children as their supervisor knows them."""
 
 import logging
-import os
 import random
 import signal
 import time
-from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import sub
-from typing import Any
 
 from hotqueue import events
-from hotqueue.worker import layout, oom, policy, processes
-from hotqueue.worker.book import Book
+from hotqueue.worker import layout, processes
 from hotqueue.worker.generation import Generation
 from hotqueue.worker.policy import Death
-from hotqueue.worker.processes import Ended
 from hotqueue.worker.reading import Reading, Running, told
 from hotqueue.worker.recovery import Left
 
+FORK_S = 30.0  # at most; who takes longer hangs
 LINGERS_S = 1.0  # after it was told to leave: what it runs takes its time
-MOST_CERTIFICATES = 50
-MOST_STACK = 2000  # characters of each
 
 
 @dataclass(slots=True)
@@ -127,49 +121,51 @@ class Child:
         )
 
 
-class Coroner:
-    """Writes death certificates, and knows whether the kernel has killed for want of memory meanwhile."""
+class Children(dict[int, Child]):
+    """All children there are, by slot, of whatever generation."""
 
-    def __init__(self, book: Book) -> None:
-        """Count from now on, in `book` too."""
-        self._book = book
-        self._oom = oom.Witness()
-        self.ends: Counter[int] = Counter()  # of children, by slot
-        self.certificates: deque[dict[str, Any]] = deque(maxlen=MOST_CERTIFICATES)
+    def by_pid(self, pid: int) -> Child | None:
+        """Return the child with this pid."""
+        return next((child for child in self.values() if child.pid == pid), None)
 
-    def cause_of(self, status: int) -> str:
-        """Say how a child ended; of SIGKILL also whether memory was short in this cgroup."""
-        cause = policy.how_it_ended(status)
-        if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL and self._oom.explains_one():
-            return f"{cause}, out of memory"
-        return cause
+    def forked(self) -> Iterator[Child]:
+        """Go through those that have a pid."""
+        return (child for child in self.values() if child.pid)
 
-    def report(self, child: Child, ended: Ended, death: Death, reading: Reading, **known: Any) -> None:
-        """Log one `child.exited` with all that is known, and keep it. `known` has cause and stack."""
-        running = child.worst_first(reading.running)
-        served = [child.home.served[each.queue] for each in running]
-        is_culprit = death.is_crash and len(running) == 1
-        lost = sum(each.delivery == "at-most-once" for each in served)
-        usage = ended.usage
-        certificate: dict[str, Any] = {
-            "child": child.slot,
-            "pid": ended.pid,
-            **known,
-            "lived_s": round(death.lived_s, 1),
-            "done": death.did,
-            "peak_mib": usage.peak_mib if usage else None,
-            "cpu_s": usage.cpu_s if usage else None,
-            **told(running),
-            "handler": served[0].handler if served else None,
-            "running_ms": running[0].for_ms if running else None,
-        }
-        level = logging.ERROR if death.is_crash or lost else logging.INFO
-        events.emit(level, events.CHILD_EXITED, **certificate, lost=lost or None)
-        self.ends[child.slot] += 1
-        self._book.exits[known["cause"]] += 1
-        for ran, by in zip(running, served, strict=True):
-            what = "lost" if by.delivery == "at-most-once" else "crashed" if is_culprit else "interrupted"
-            if what == "lost" or child.overran_s(ran) is None:  # else it is retried or buried: counted then
-                self._book.broken_off[by.queue, by.handler, what] += 1
-        stack = (known["stack"] or "")[:MOST_STACK] or None
-        self.certificates.append({**certificate, "stack": stack, "at_ms": round(time.time() * 1000)})
+    def of(self, home: Generation | None) -> list[Child]:
+        """Return those of a generation."""
+        return [child for child in self.values() if child.home is home]
+
+    def slots(self, home: Generation) -> list[int]:
+        """Return the slots of those of a generation that have a pid."""
+        return [child.slot for child in self.of(home) if child.pid]
+
+    def staying(self, home: Generation | None) -> list[Child]:
+        """Return those of a generation that nobody has told or will tell to leave."""
+        return [child for child in self.of(home) if not child.told and not child.is_leaving]
+
+    @property
+    def forking(self) -> int:
+        """How many are being forked."""
+        return sum(not child.pid for child in self.values())
+
+    @property
+    def is_growing(self) -> bool:
+        """Whether one is coming up: others may be waiting for it to be ready."""
+        return any(not (child.told or child.is_leaving or child.is_ready) for child in self.values())
+
+    @property
+    def are_idle(self) -> bool:
+        """Whether each waits, and none is not known yet and so not to be told anything."""
+        return all(child.pid and child.home.board.state(child.slot) == layout.IDLE for child in self.values())
+
+    @property
+    def oldest_s(self) -> float | None:
+        """For how long the longest of the running messages runs."""
+        running = (each for child in self.values() for each in child.running)
+        return max((each.for_ms / 1000 for each in running), default=None)
+
+    def stuck(self, after_s: float) -> set[Generation]:
+        """Return who was asked for a fork that long ago and has not answered, which takes milliseconds."""
+        late_s = time.monotonic() - after_s
+        return {child.home for child in self.values() if not child.pid and child.asked_s < late_s}

@@ -1,5 +1,6 @@
 """The `hotqueue-worker` command: options in, exit code out."""
 
+import contextlib
 import gc
 import logging
 import os
@@ -13,9 +14,10 @@ import click
 from hotqueue import __version__, embedded, events, stdout
 from hotqueue.address import DEFAULT_URL, Address
 from hotqueue.errors import ConfigurationError, HotQueueError
-from hotqueue.worker import logs, options, pid_file, processes, signals
+from hotqueue.worker import journal, logs, options, pid_file, processes, signals
 from hotqueue.worker.recovery import Served
-from hotqueue.worker.settings import Settings, from_pyproject
+from hotqueue.worker.scribe import Scribe
+from hotqueue.worker.settings import Settings, from_pyproject, here
 from hotqueue.worker.stopping import ExitCode
 from hotqueue.worker.supervisor import Supervisor
 
@@ -250,16 +252,21 @@ def _obey(arguments: list[str]) -> ExitCode:
 
 
 def _run(settings: Settings, directory: str | None) -> ExitCode:
-    logs.configure(settings.log_level, settings.log_format)
+    here()
     try:
         Address.from_url(_url(settings))
     except ConfigurationError as error:
         return _complain(str(error), ExitCode.REDIS)
-    with pid_file.held(None if settings.check else settings.pid):
-        return _supervise(settings, directory)
+    scribe = Scribe(logs.to_stderr)
+    logs.configure(settings.log_level, settings.log_format, scribe.put)
+    with contextlib.ExitStack() as ending:
+        ending.callback(scribe.flush)
+        ending.enter_context(pid_file.held(None if settings.check else settings.pid))
+        problem, code = _supervise(settings, directory)
+    return code if problem is None else _complain(problem, code)
 
 
-def _supervise(settings: Settings, directory: str | None) -> ExitCode:
+def _supervise(settings: Settings, directory: str | None) -> tuple[str | None, ExitCode]:
     checked: list[Served] = []
     supervisor = Supervisor(settings, checked.extend)
     server = None
@@ -279,8 +286,8 @@ def _supervise(settings: Settings, directory: str | None) -> ExitCode:
         _list(checked)
         sys.stdout.flush()
     except OSError as error:
-        return _unwritten(error)
-    return code if supervisor.stopping.problem is None else _complain(supervisor.stopping.problem, code)
+        return stdout.given_up(error) or None, ExitCode.UNCLEAN
+    return supervisor.stopping.problem, code
 
 
 def _url(settings: Settings) -> str:
@@ -304,5 +311,13 @@ def _unwritten(error: OSError) -> ExitCode:
 
 
 def _complain(problem: str, code: ExitCode) -> ExitCode:
-    click.echo(f"hotqueue-worker: {' '.join(problem.split())}", err=True)
+    mark = journal.priority(logging.ERROR) if journal.is_listening() else ""
+    scribe = Scribe(_say)
+    scribe.put(f"{mark}hotqueue-worker: {' '.join(problem.split())}\n".encode(errors="backslashreplace"))
+    scribe.flush()
     return code
+
+
+def _say(line: bytes) -> None:
+    with contextlib.suppress(OSError):
+        click.echo(line, nl=False, err=True)

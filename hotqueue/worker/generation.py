@@ -7,6 +7,7 @@ from hotqueue.worker.book import Book
 from hotqueue.worker.keepers import Keepers
 from hotqueue.worker.layout import Layout, new_file
 from hotqueue.worker.overstays import Overstays
+from hotqueue.worker.policy import NEVER
 from hotqueue.worker.publication import Publication
 from hotqueue.worker.recovery import Served
 from hotqueue.worker.scoreboard import Scoreboard
@@ -16,7 +17,6 @@ from hotqueue.worker.tally import Tally
 from hotqueue.worker.template_link import TemplateLink
 
 MOST_QUEUES = 1024
-NEVER = float("inf")
 
 
 class Generation:
@@ -70,7 +70,10 @@ class Generation:
         self._book.begin(self.tally, {each.queue: each.handler for each in served})
         self._close_board_file()
         self.overstays = Overstays(self.board, served, self._settings, self.keepers.hand_back)
-        self.keepers.begin(served, self.board)
+        try:
+            self.keepers.begin(served, self.board)
+        except RuntimeError as error:
+            self.problem = ExitCode.UNCLEAN, f"Redis needs a thread, and there can be no more: {error}"
 
     def retire(self) -> bool:
         """Have everything end: no children are left, and nothing to give back. Return whether it has."""

@@ -10,6 +10,7 @@ from hotqueue.wakeup import Wakeup
 from hotqueue.worker import policy, processes
 from hotqueue.worker.crew import Crew
 from hotqueue.worker.generation import Generation
+from hotqueue.worker.policy import NEVER
 from hotqueue.worker.publication import Publication
 from hotqueue.worker.settings import Settings
 from hotqueue.worker.stopping import ExitCode
@@ -18,7 +19,6 @@ from hotqueue.worker.template_link import END_S
 POLL_S = 0.05
 IMPORT_S = 120.0  # at the least, for an import at a reload, and so many times as long as the one before
 IMPORT_TIMES = 10
-NEVER = float("inf")
 
 
 class Generations:
@@ -39,6 +39,7 @@ class Generations:
         self._deaths = 0  # in a row: of templates that served, and of those that were to replace them
         self._after_s = 0.0
         self.problem: tuple[ExitCode, str] | None = None  # why there is none, and never was
+        self.refused: str | None = None  # that the last reload failed, and why
 
     @property
     def all(self) -> list[Generation]:
@@ -51,7 +52,7 @@ class Generations:
         return [
             each
             for each in self.all
-            if each is self.serving or self._crew.has(each) or not each.keepers.are_settled
+            if each is self.serving or self._crew.children.of(each) or not each.keepers.are_settled
         ]
 
     @property
@@ -90,14 +91,14 @@ class Generations:
         if time.monotonic() >= self.next_s:
             self.begin("the template has ended")
         for each in list(self._leaving):
-            if not self._crew.has(each) and each.keepers.are_settled and each.retire():
+            if not self._crew.children.of(each) and each.keepers.are_settled and each.retire():
                 self._leaving.remove(each)
 
     def take_over(self, coming: Generation) -> None:
         """Have it serve from now on."""
         if self.serving is not None:
             self._leaving.append(self.serving)
-        self.serving, self.coming = coming, None
+        self.serving, self.coming, self.refused = coming, None, None
         self._crew.serve(coming)
 
     def give_up(self) -> None:
@@ -126,7 +127,8 @@ class Generations:
             generation.problem = ExitCode.UNCLEAN, f"its template ended: {how}"
         elif generation.problem is None:
             targets = " ".join(self._settings.targets)
-            generation.problem = ExitCode.USAGE, f"importing {targets} ended the interpreter ({how})"
+            problem = f"importing {targets} {policy.how_an_import_ended(status)}"
+            generation.problem = ExitCode.USAGE, problem
 
     def end(self, by_s: float) -> int:
         """Have all end; return of how many dead children something was not given back by then."""
@@ -167,6 +169,7 @@ class Generations:
         if self.serving is None:
             self.problem = code, problem
             return
+        self.refused = f"the last reload failed: {problem}"
         again_in_s = self._back_off(0.0) if self.serving.template.has_ended else None
         events.emit(logging.ERROR, events.SUPERVISOR_RELOAD_FAILED, reason=problem, again_in_s=again_in_s)
 

@@ -48,10 +48,10 @@ class Herald:
         self._essence: tuple[object, ...] = ()
         self._again_s = 0.0
 
-    def show(self, crew: Crew, keepers: Keepers | None, *, is_reloading: bool) -> None:
+    def show(self, crew: Crew, keepers: Keepers | None, *, is_reloading: bool, refused: str | None) -> None:
         """Show it where it is looked at often, and once a second or at a change of what matters elsewhere.
 
-        `keepers` are those of the generation that serves.
+        `keepers` are those of the generation that serves; `refused` says of what the last reload failed.
         """
         census = crew.census()
         title.supervisor(self._targets, census.busy, census.size)
@@ -62,12 +62,14 @@ class Herald:
         if essence == self._essence and now_s < self._again_s:
             return
         self._essence, self._again_s = essence, now_s + EVERY_S
-        self.systemd.tell(phase, census)
+        no_redis = "Redis is not reached" if keepers is not None and not has_redis else None
+        self.systemd.tell(phase, census, no_redis or refused)
         record: dict[str, Any] = {
             **self._itself,
             "turned_s": now_s,
             "at_ms": round(time.time() * 1000),
             "phase": phase,
+            "quiet": crew.is_quiet,  # while it reloads, too
             **asdict(census),
             "redis": has_redis,
             "children": crew.roll(),
@@ -85,7 +87,7 @@ class Herald:
     def end(self) -> None:
         """The worker ends."""
         self._file.remove()
-        self.systemd.close()
+        self.systemd.close(self._stopping.verdict)
 
     def _phase(self, crew: Crew, *, serving: bool, reloading: bool) -> str:
         if self._stopping.is_under_way:

@@ -31,7 +31,7 @@ from hotqueue.worker.scoreboard import Scoreboard
 from hotqueue.worker.settings import Settings
 
 RETRY_S = (0.1, 5.0)
-GOODBYE_S = 0.2  # for the last word, where nothing depends on it
+GOODBYE_S = 1.0  # at most, for the last word, where nothing depends on it
 _HINT = ": start it, say with --url where it is, or bring a private one with --embedded"
 _HOPELESS = {"WRONGPASS", "NOAUTH", "NOPERM", "DB"}  # "DB index is out of range"
 

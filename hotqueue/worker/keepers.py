@@ -28,12 +28,12 @@ class Keepers:
         self._of: dict[str, Keeper] = {}
 
     def begin(self, served: Sequence[Served], board: Scoreboard) -> None:
-        """Begin, by waiting for every server."""
+        """Begin, by waiting for every server. Raises RuntimeError if there can be no more threads."""
         for group in _by_server(served):
             keeper = Keeper(group, board, self._settings, self._publication, self._note)
+            keeper.start(self._settings.connect_timeout)
             self._all.append(keeper)
             self._of |= dict.fromkeys((each.queue for each in group), keeper)
-            keeper.start(self._settings.connect_timeout)
 
     @property
     def have_redis(self) -> bool:

@@ -1,4 +1,7 @@
-"""Leftovers of an import: what an application has begun that a fork does not copy, or copies too well."""
+"""Leftovers of an import: what an application has begun that a fork does not copy, or copies too well.
+
+And what it has closed that is not its own.
+"""
 
 import contextlib
 import logging
@@ -10,11 +13,36 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from hotqueue import events
+from hotqueue.worker import output, policy
 
 MOST = 10  # sockets that are named
 _OPEN = Path("/dev/fd")
 _STDERR = 2
 _FAMILIES = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6", socket.AF_UNIX: "unix"}
+
+
+class Own:
+    """Descriptors of ours. If user code closes them, their numbers may be those of its files next."""
+
+    def __init__(self, *numbers: int) -> None:
+        """They are open."""
+        self._files = {number: os.fstat(number) for number in numbers}
+
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[None]:
+        """End this process after the block if that has closed any: there is no other way left to say so."""
+        try:
+            yield
+        finally:
+            if not self._are_whole():
+                output.flush()
+                os._exit(policy.DEAF)
+
+    def _are_whole(self) -> bool:
+        try:
+            return all(os.path.samestat(os.fstat(number), file) for number, file in self._files.items())
+        except OSError:
+            return False
 
 
 def sockets() -> set[int]:

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from hotqueue.worker import processes
 from hotqueue.worker.children import Child
+from hotqueue.worker.policy import NEVER
 
-NEVER = float("inf")
 PRECISION = 4  # looks within the shortest limit
 
 

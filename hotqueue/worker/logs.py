@@ -11,7 +11,7 @@ import logging
 import os
 import select
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,6 +22,7 @@ from structlog.typing import EventDict, Processor
 from hotqueue import events
 from hotqueue.delivery import current
 from hotqueue.events import Event
+from hotqueue.worker import journal
 
 try:
     import orjson
@@ -33,15 +34,26 @@ _EVENT_WIDTH = 18
 
 
 class StderrHandler(logging.Handler):
-    """Writes each line with one system call. A closed pipe or a full disk must not stop the work."""
+    """Writes each line by itself. A closed pipe or a full disk must not stop the work."""
+
+    def __init__(self, write: Callable[[bytes], None]) -> None:
+        """`write` takes a line."""
+        super().__init__()
+        self._write = write
+        self._for_journal = journal.is_listening()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Render and write; what cannot be written is dropped."""
+        self._put(record.levelno, self._text(record).encode("utf-8", "backslashreplace"))
+
+    def _text(self, record: logging.LogRecord) -> str:
         try:
-            line = self.format(record).encode("utf-8", "backslashreplace") + b"\n"
-        except Exception:  # noqa: BLE001 - a __str__ of the application's may raise anything
-            line = f"a log line of {record.name} could not be rendered\n".encode()
-        _write(line)
+            return self.format(record)
+        except BaseException:  # noqa: BLE001 - a __str__ of the application's may raise anything
+            if record.exc_info is None:
+                return f"a log line of {record.name} could not be rendered"
+            record.exc_info = None  # that may be what could not be
+            return self._text(record)
 
     def write_json(self, level: int, name: str, fields: Mapping[str, object]) -> bool:
         """Write one of our own events without a log record, unless somebody else wants to see records."""
@@ -51,8 +63,14 @@ class StderrHandler(logging.Handler):
         line = _line(name, logging.getLevelName(level), time.time(), fields)
         if "pid" not in line:
             line["pid"] = os.getpid()
-        _write(_json(line) + b"\n")
+        self._put(level, _json(line))
         return True
+
+    def _put(self, level: int, line: bytes) -> None:
+        if self._for_journal:
+            mark = journal.priority(level).encode()
+            line = mark + line.replace(b"\n", b"\n" + mark)  # to journald each is one of its own
+        self._write(line + b"\n")
 
 
 class _Lines(ProcessorFormatter):
@@ -70,7 +88,21 @@ class _Lines(ProcessorFormatter):
         return rendered
 
 
-def configure(level: str, form: str) -> None:
+def to_stderr(line: bytes) -> None:
+    """Write a line, with one system call if all goes well."""
+    try:
+        while line:
+            try:
+                line = line[os.write(_STDERR, line) :]
+            except BlockingIOError:  # for whoever shares it with us it must not block: we can wait
+                poll = select.poll()
+                poll.register(_STDERR, select.POLLOUT)
+                poll.poll()
+    except OSError:
+        pass
+
+
+def configure(level: str, form: str, write: Callable[[bytes], None] = to_stderr) -> None:
     """Render everything that is logged in this process to stderr. `form` is json, console or auto."""
     logging.raiseExceptions = False
     chain: list[Processor] = [
@@ -87,7 +119,7 @@ def configure(level: str, form: str) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    handler = StderrHandler()
+    handler = StderrHandler(write)
     meta = ProcessorFormatter.remove_processors_meta
     handler.setFormatter(_Lines(foreign_pre_chain=chain, processors=[meta, *_renderers(form)]))
     root = logging.getLogger()
@@ -183,15 +215,6 @@ def _line(name: str, level: str, at_s: float, fields: Mapping[str, object]) -> E
 @functools.lru_cache(maxsize=1)
 def _second(at_s: int) -> str:
     return datetime.fromtimestamp(at_s, UTC).isoformat()[: -len("+00:00")]
-
-
-def _write(line: bytes) -> None:
-    with contextlib.suppress(OSError):
-        while line:
-            try:
-                line = line[os.write(_STDERR, line) :]
-            except BlockingIOError:  # somebody has made it so; half a line would spoil the next one, too
-                select.select((), (_STDERR,), ())
 
 
 def _add_context(logger: object, method: str, fields: EventDict) -> EventDict:

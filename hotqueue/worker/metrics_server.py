@@ -1,4 +1,4 @@
-"""The address of --metrics: one thread of the supervisor that answers `/metrics`, `/live` and `/ready`."""
+"""The address of --metrics: threads of the supervisor that answer `/metrics`, `/live` and `/ready`."""
 
 import logging
 import socket
@@ -12,7 +12,7 @@ from hotqueue import events, probe
 from hotqueue.errors import ConfigurationError
 from hotqueue.worker.metrics import Metrics, library
 
-PATIENCE_S = 5.0  # with somebody who connects and says nothing: meanwhile nobody else is served
+PATIENCE_S = 5.0  # with somebody who connects and says nothing
 NEVER_S = 1e6
 _TEXT = "text/plain; charset=utf-8"
 
@@ -34,15 +34,17 @@ class MetricsServer:
         threading.Thread(target=serve, args=(NEVER_S,), name="hotqueue-metrics", daemon=True).start()
 
 
-class _Server(socketserver.TCPServer):
-    """Not `HTTPServer`, which asks DNS for its own name."""
+class _Server(socketserver.ThreadingTCPServer):
+    """Not `HTTPServer`, which asks DNS for its own name. Who says nothing keeps no probe from its answer."""
 
     allow_reuse_address = True
+    daemon_threads = True
     request_queue_size = 64
 
     def __init__(self, host: str, port: int, metrics: Metrics) -> None:
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.metrics = metrics
+        self.scraping = threading.Lock()
         self.registry = library("registry").CollectorRegistry(auto_describe=False)
         self.registry.register(metrics)
         super().__init__((host, port), _Request)
@@ -63,7 +65,9 @@ class _Request(BaseHTTPRequestHandler):
         match self.path.partition("?")[0]:
             case "/metrics":
                 encode, content_type = library("exposition").choose_encoder(self.headers.get("Accept") or "")
-                self._say(HTTPStatus.OK, content_type, encode(self.server.registry))
+                with self.server.scraping:
+                    body = encode(self.server.registry)
+                self._say(HTTPStatus.OK, content_type, body)
             case "/live" | "/ready" as path:
                 answer = probe.judge(path[1:], self.server.metrics.record)
                 status = HTTPStatus.SERVICE_UNAVAILABLE if answer.code else HTTPStatus.OK

@@ -1,12 +1,11 @@
 """What the kernel says of kills for want of memory: evidence for a death certificate. Linux."""
 
+import contextlib
 import re
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
-PROC_CGROUP = Path("/proc/self/cgroup")
-CGROUPS = Path("/sys/fs/cgroup")
+from hotqueue.worker import cgroups
+
 AT_ONCE_S = 1.0
 _KILLS = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 
@@ -40,31 +39,11 @@ class Witness:
 def kills() -> int:
     """Return how often the kernel has killed in our cgroup for want of memory; 0 if it does not say.
 
-    See cgroups(7): `memory.events` of version 2, and `memory.oom_control` of version 1.
+    Version 2 says so in `memory.events`, and version 1 in `memory.oom_control`.
     """
-    for file in _files():
-        try:
-            found = _KILLS.search(file.read_text())
-        except OSError:
-            continue
-        if found:
-            return int(found[1])
+    for folder in cgroups.folders("memory"):
+        for name in ("memory.events", "memory.oom_control"):
+            with contextlib.suppress(OSError):
+                if found := _KILLS.search((folder / name).read_text()):
+                    return int(found[1])
     return 0
-
-
-def _files() -> Iterator[Path]:
-    """Yield where the count may be. A container may see its cgroup as the root, and its path from outside."""
-    try:
-        lines = PROC_CGROUP.read_text().splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        if not controllers:
-            for root in (CGROUPS, CGROUPS / "unified"):
-                yield root / path.lstrip("/") / "memory.events"
-            yield CGROUPS / "memory.events"
-        elif "memory" in controllers.split(","):
-            yield CGROUPS / "memory" / path.lstrip("/") / "memory.oom_control"
-            yield CGROUPS / "memory" / "memory.oom_control"

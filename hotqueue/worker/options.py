@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from hotqueue import status
+from hotqueue import durations, status
 from hotqueue.embedded import DEFAULT_DIR
 from hotqueue.errors import ConfigurationError
 from hotqueue.pace import MOST
@@ -22,9 +22,14 @@ _SWITCH = {"1": USUAL_DIR, "true": USUAL_DIR, "yes": USUAL_DIR, "0": None, "fals
 
 
 class Seconds(click.FloatRange):
-    """What click would tell a user is not a valid "float range"."""
+    """A length of time, within limits."""
 
-    name = "number of seconds"
+    name = "number of seconds: write 30, or 30s, 10m, 2h, 1d"  # what click would tell a user it is not
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return seconds."""
+        seconds = durations.parsed(str(value))
+        return super().convert(value if seconds is None else seconds, param, ctx)
 
 
 def concurrency(_context: click.Context, _option: click.Parameter, value: object) -> tuple[int, str]:

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable, Sequence
 
 from hotqueue.pace import PATIENCE_S
 from hotqueue.worker import processes
+from hotqueue.worker.policy import NEVER
 from hotqueue.worker.reading import Place
 from hotqueue.worker.recovery import Served
 from hotqueue.worker.scoreboard import Scoreboard
 from hotqueue.worker.settings import Settings
 
 SOON_S = 0.001
-NEVER = float("inf")
 
 _Where = tuple[int, int, int]  # slot, seat, queue
 

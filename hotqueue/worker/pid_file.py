@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,8 +25,7 @@ def held(path: str | None) -> Iterator[None]:
         return
     descriptor = _locked(Path(path))
     try:
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, b"%d\n" % os.getpid())
+        _write(descriptor, path)
         yield
     finally:
         Path(path).unlink(missing_ok=True)
@@ -37,8 +37,10 @@ def _locked(path: Path) -> int:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            msg = f"{path} cannot be the pid file: {error.strerror}"
-            raise ConfigurationError(msg) from error
+            raise _unfit(path, error.strerror) from error
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # it would be removed in the end, even /dev/null
+            os.close(descriptor)
+            raise _unfit(path, "it is no regular file")
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -49,6 +51,18 @@ def _locked(path: Path) -> int:
         if _is_at(descriptor, path):
             return descriptor
         os.close(descriptor)  # its holder took the file away between our two steps
+
+
+def _write(descriptor: int, path: str) -> None:
+    try:
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, b"%d\n" % os.getpid())
+    except OSError as error:
+        raise _unfit(path, error.strerror) from error
+
+
+def _unfit(path: str | Path, why: str | None) -> ConfigurationError:
+    return ConfigurationError(f"{path} cannot be the pid file: {why}")
 
 
 def _is_at(descriptor: int, path: Path) -> bool:

@@ -7,13 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-CGROUP = Path("/sys/fs/cgroup")
+from hotqueue.worker import cgroups
+
+NEVER = float("inf")  # as a time by any clock
 MOST_BY_DEFAULT = 8
 RESPAWN_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 BOOT_ROUNDS = 3  # of deaths before any child became ready, until the worker gives up
 GOOD_LIFE_S = 10.0
 MANY_INTERRUPTIONS = 3  # of one message, and each is worth a warning
 CRASH_WINDOW_MS = 72 * 3600 * 1000
+DEAF = 119  # how a template ends that an import has left no other way to say so
 FORCE_AFTER_S = 1.0  # a second INT within this is the same Ctrl-C, delivered twice
 
 
@@ -52,6 +55,13 @@ def how_it_ended(status: int) -> str:
         named = number in {each.value for each in signal.Signals}
         return signal.Signals(number).name if named else f"signal {number}"
     return f"exit code {os.WEXITSTATUS(status)}"
+
+
+def how_an_import_ended(status: int) -> str:
+    """Say in words what a template died of that had not said anything."""
+    if os.WIFEXITED(status) and os.WEXITSTATUS(status) == DEAF:
+        return "closed descriptors that are not its own"
+    return f"ended the interpreter ({how_it_ended(status)})"
 
 
 def crashes_in_a_row(before: int, *, lived_s: float, did: int = 0) -> int:
@@ -97,12 +107,18 @@ def default_concurrency() -> tuple[int, str]:
 
 
 def _cgroup_quota() -> float | None:
+    """Return how many CPUs our cgroup and those around it leave us; None if as many as there are."""
+    folders = (each for folder in cgroups.folders("cpu") for each in (folder, *folder.parents))
+    return min((quota for each in folders if (quota := _quota_of(each)) is not None), default=None)
+
+
+def _quota_of(folder: Path) -> float | None:
     try:
-        quota, period = (CGROUP / "cpu.max").read_text().split()
+        quota, period = (folder / "cpu.max").read_text().split()
     except (OSError, ValueError):
         try:
-            quota = (CGROUP / "cpu/cpu.cfs_quota_us").read_text().strip()
-            period = (CGROUP / "cpu/cpu.cfs_period_us").read_text().strip()
+            quota = (folder / "cpu.cfs_quota_us").read_text().strip()
+            period = (folder / "cpu.cfs_period_us").read_text().strip()
         except OSError:
             return None
     return int(quota) / int(period) if quota.isdecimal() and int(period) else None

@@ -41,6 +41,11 @@ def adopt_orphans() -> bool:
     return _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
+def leave_orphans() -> None:
+    """Let whoever is above this process adopt them, also if somebody else has asked for them."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 0)
+
+
 def die_with(parent: int, number: signal.Signals) -> bool:
     """Have the kernel send `number` to this process when `parent` dies; False if it is dead already.
 

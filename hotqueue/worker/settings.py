@@ -82,6 +82,15 @@ class Settings:
         return cls(**{**found, "targets": tuple(found["targets"]), "queues": choice, "metrics": metrics})
 
 
+def here() -> Path:
+    """Return the current folder. Raises ConfigurationError if it is gone."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError as error:
+        msg = "the folder in which the worker was started is gone: start it again"
+        raise ConfigurationError(msg) from error
+
+
 def parse_queues(text: str) -> QueueChoice:
     """Read `a,b` (strict order) or `critical=5,default=1` (weights). Raises ConfigurationError."""
     parts = [part.strip() for part in text.split(",")]

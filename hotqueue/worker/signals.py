@@ -16,8 +16,11 @@ _ORDERS = (signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGTSTP, signal
 # A child has claimed several messages. By default it does nothing, whoever gets it in the supervisor's place.
 CLAIMED = signal.SIGURG
 _SUPERVISOR = (*STOPS, *_ORDERS, signal.SIGCHLD, CLAIMED)
-# Meant for the supervisor, but a terminal or `kill -- -GROUP` sends them to its children as well.
+# Meant for the supervisor, but a terminal, `kill %1` or `kill -- -GROUP` sends them to its children as well.
 _FOR_THE_GROUP = (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP, signal.SIGUSR2)
+# So are these; and a terminal may send one at each write of a process in the background, which it refuses
+# unless that one ignores them: with a handler, Python would try again for ever.
+_OF_TERMINALS = (signal.SIGTTIN, signal.SIGTTOU)
 _BLOCKED = {*_SUPERVISOR, *_FOR_THE_GROUP}
 
 
@@ -25,12 +28,14 @@ class Inbox:
     """The signals that came to this process, in order, and a pipe to wait for them."""
 
     def __init__(self, wakeup: Wakeup) -> None:
-        """Install the handlers of the supervisor; every signal wakes `wakeup`."""
+        """Install the handlers of the supervisor; every signal wakes `wakeup`, also what `hold` held back."""
         self._arrived: deque[signal.Signals] = deque()
         for number in _SUPERVISOR:
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup
                 signal.signal(number, self._record)
+        signal.signal(signal.SIGUSR2, _nothing)  # ours to children, and no order
         wakeup.on_signals()
+        _unblock()
 
     def take(self) -> Iterator[signal.Signals]:
         """Yield what has come since the last time."""
@@ -45,6 +50,8 @@ def for_template(wakeup: Wakeup) -> None:
     """Leave group signals to the supervisor, wake up when a child ends. Unblocks what `blocked` blocked."""
     for number in (*_FOR_THE_GROUP, signal.SIGUSR1, signal.SIGTERM, signal.SIGCHLD):
         signal.signal(number, _nothing)
+    for number in _OF_TERMINALS:
+        signal.signal(number, signal.SIG_IGN)
     wakeup.on_signals()
     _unblock()
 
@@ -56,6 +63,8 @@ def for_child(wakeup: Wakeup) -> None:
     """
     for number in _FOR_THE_GROUP:
         signal.signal(number, _nothing)
+    for number in _OF_TERMINALS:
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, lambda _number, _frame: wakeup.set())
     wakeup.on_signals()
@@ -68,10 +77,20 @@ def on_soft_limit(interrupt: Callable[[], None]) -> None:
     signal.signal(signal.SIGUSR2, lambda _number, _frame: interrupt())
 
 
+def hold() -> None:
+    """Hold signals back from now on, until there is an `Inbox`: by default most of them end the process."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
+
+
+def leave_to_main() -> None:
+    """Have this thread receive none. A terminal takes what it writes also when others may not write there."""
+    hold()
+
+
 @contextlib.contextmanager
 def blocked() -> Iterator[None]:
     """Hold signals back, from before a fork or an exec until the new process has its own handlers."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
+    hold()
     try:
         yield
     finally:

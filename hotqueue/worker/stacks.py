@@ -1,8 +1,10 @@
 """The Python stacks of children: the C level of faulthandler writes them, even within C code or a crash."""
 
+import errno
 import faulthandler
 import logging
 import os
+import resource
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +15,7 @@ from hotqueue.worker.layout import new_file
 from hotqueue.worker.reading import Running, told
 
 MOST_BYTES = 65536  # of one child's stacks that are told: a child may have a hundred threads
+SPARE = 8  # descriptors that are left for connections, files and the next template
 LEAST_S, MOST_S = 0.1, 2.0  # to write one takes a child
 
 
@@ -27,14 +30,20 @@ class Stacks:
         self._asked: dict[int, tuple[int, float]] = {}  # slot → pid and when
 
     def add(self, slot: int) -> int:
-        """Return the descriptor for the next child of a slot. Raises OSError if none is left."""
-        self._files[slot] = new_file(0)
+        """Return the descriptor for the next child of a slot. Raises OSError if too few are left."""
+        descriptor = new_file(0)
+        if descriptor >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE:
+            os.close(descriptor)
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        self._files[slot] = descriptor
         self._taken[slot] = 0
         return self._files[slot]
 
     def remove(self, slot: int) -> None:
-        """Close it: the child has ended."""
-        os.close(self._files.pop(slot))
+        """Close it, if it had one: the child has ended, or was not forked."""
+        descriptor = self._files.pop(slot, None)
+        if descriptor is not None:
+            os.close(descriptor)
         self._asked.pop(slot, None)
 
     def take(self, slot: int) -> str | None:

@@ -64,7 +64,10 @@ def _folder() -> Path:
 
 
 def _check_free(path: Path) -> None:
-    """Raise OSError if another worker writes this file."""
+    """Raise OSError if another worker writes this file, or if it is none that could be replaced."""
+    if path.exists() and not path.is_file():  # a device, even /dev/null
+        msg = f"{path} is no regular file: name another one with --status-file"
+        raise OSError(msg)
     try:
         found = status.read(str(path))
         pid = int(found["pid"])

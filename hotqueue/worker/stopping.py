@@ -8,12 +8,12 @@ from itertools import chain
 
 from hotqueue import events
 from hotqueue.worker import policy
+from hotqueue.worker.policy import NEVER
 from hotqueue.worker.reading import MOST_IDS, Running
 
 UNKILLABLE_S = 5.0  # that a killed child may need to go: one that hangs in the kernel never does
 SETTLE_S = 5.0  # at most, for the keepers to give back what dead children held
 LAST_WORDS_S = 1.0  # of that, after the timeout: whoever wants us gone may not wait much longer
-NEVER = float("inf")
 
 
 class ExitCode(IntEnum):
@@ -57,6 +57,12 @@ class Stopping:
         return time.monotonic() > self.kill_at_s + UNKILLABLE_S
 
     @property
+    def verdict(self) -> str:
+        """What to say of it when it is over."""
+        killed = f", messages killed: {len(self._killed)}" if self._killed else ""
+        return self.problem or f"stopped with code {int(self.code)}{killed}"
+
+    @property
     def settle_s(self) -> float:
         """How long the keepers may take from now on."""
         now_s = time.monotonic()
@@ -70,7 +76,7 @@ class Stopping:
 
     def announce(self, reason: str, busy: int, oldest_s: float | None) -> None:
         """Log until when so many messages, of which the oldest has run for so long, may finish."""
-        left_s = round(max(0.0, self.kill_at_s - time.monotonic()), 1)
+        left_s = round(max(0.0, self.kill_at_s - (self._since_s or 0.0)), 1)
         oldest_s = None if oldest_s is None else round(oldest_s, 1)
         events.emit(
             logging.INFO, events.SUPERVISOR_STOPPING,

@@ -10,12 +10,14 @@ from typing import Any
 
 from hotqueue import events
 from hotqueue.wakeup import Wakeup
-from hotqueue.worker import processes, signals
+from hotqueue.worker import limits, processes, signals
 from hotqueue.worker.burst import Burst
-from hotqueue.worker.crew import FORK_S, Crew
+from hotqueue.worker.children import FORK_S
+from hotqueue.worker.crew import Crew
 from hotqueue.worker.generation import Generation
 from hotqueue.worker.generations import Generations
 from hotqueue.worker.herald import Herald
+from hotqueue.worker.policy import NEVER
 from hotqueue.worker.processes import Ended
 from hotqueue.worker.recovery import Served, served_from
 from hotqueue.worker.reports import Broken, Drained, HandedBack, Hopeless
@@ -71,8 +73,8 @@ class Supervisor:
 
     def _wait(self) -> None:
         now_s = time.monotonic()
-        soon = self._burst is not None or self._crew.stacks.is_due or self._crew.is_growing
-        until_s = now_s + min(SOON_S if soon else TICK_S, self._crew.look_every_s)
+        soon = self._burst is not None or self._crew.stacks.is_due or self._crew.children.is_growing
+        until_s = now_s + min(SOON_S if soon else TICK_S, limits.every_s(self._crew.children.values()))
         until_s = min(until_s, self._herald.systemd.feed_at_s)
         if not self.stopping.is_late:
             until_s = min(until_s, self.stopping.kill_at_s)
@@ -91,14 +93,14 @@ class Supervisor:
         """Return when to look again."""
         at_once = self.stopping.is_under_way or self._crew.is_quiet
         looks = (
-            each.overstays.look(self._crew.slots(each), at_once=at_once)
+            each.overstays.look(self._crew.children.slots(each), at_once=at_once)
             for each in self._generations.all
             if each.overstays is not None
         )
-        return min(looks, default=float("inf"))
+        return min(looks, default=NEVER)
 
     def _is_over(self) -> bool:
-        return self.stopping.is_under_way and (not self._crew.size or self.stopping.is_hopeless)
+        return self.stopping.is_under_way and (not self._crew.children or self.stopping.is_hopeless)
 
     def _hear_signals(self) -> None:
         for number in self._signals.take():
@@ -109,6 +111,8 @@ class Supervisor:
                     self._stop(number.name)
                 elif number == signal.SIGINT:
                     self.stopping.insist()
+            elif number == signal.SIGUSR1:
+                self._crew.ask_stacks()
             elif not self.stopping.is_under_way:
                 self._obey(number)
 
@@ -122,8 +126,6 @@ class Supervisor:
                 self._crew.fewer()
             case signal.SIGTSTP | signal.SIGCONT:
                 self._crew.quiet(quiet=number == signal.SIGTSTP)
-            case signal.SIGUSR1:
-                self._crew.ask_stacks()
 
     def _hear_watcher(self) -> None:
         changed = self._watcher.take() if self._watcher is not None else []
@@ -233,7 +235,7 @@ class Supervisor:
             return
         self.stopping.begin()
         if self._generations.serving is not None:
-            self.stopping.announce(reason, self._crew.busy(), self._crew.oldest_s)
+            self.stopping.announce(reason, self._crew.census().busy, self._crew.children.oldest_s)
         self._generations.give_up()
         self._crew.terminate()
 
@@ -247,7 +249,7 @@ class Supervisor:
         if late and (ran := self._crew.kill(self.stopping.kill_reason)):
             self.stopping.blame(ExitCode.UNCLEAN)
             self.stopping.killed(ran)
-        for generation in self._crew.stuck(0.0 if late else FORK_S):
+        for generation in self._crew.children.stuck(0.0 if late else FORK_S):
             generation.template.kill()  # another one is started, unless this is the end
 
     def _end(self, not_ours: Collection[int]) -> ExitCode:
@@ -269,6 +271,8 @@ class Supervisor:
     def _show(self) -> None:
         if self._settings.check:  # perhaps beside a worker of the same name
             return
-        serving, is_reloading = self._generations.serving, self._generations.coming is not None
-        keepers = serving.keepers if serving is not None else None
-        self._herald.show(self._crew, keepers, is_reloading=is_reloading)
+        generations = self._generations
+        keepers = generations.serving.keepers if generations.serving is not None else None
+        self._herald.show(
+            self._crew, keepers, is_reloading=generations.coming is not None, refused=generations.refused
+        )

@@ -6,10 +6,11 @@ import socket
 import time
 from collections.abc import MutableMapping
 
+from hotqueue.worker.policy import NEVER
 from hotqueue.worker.roll import Census
 
 EXTEND_S = 30.0  # asked for again and again while draining: more than the very last steps take
-NEVER = float("inf")
+MOST_STATUS = 500  # characters: systemd takes no datagram of more than 4096 bytes
 
 
 class Notifier:
@@ -31,9 +32,13 @@ class Notifier:
             self.feed_at_s = now_s + self._feed_every_s
             self._say("WATCHDOG=1")
 
-    def tell(self, phase: str, census: Census) -> None:
-        """Say what is new, and while the worker stops that it still takes time."""
-        lines = [f"STATUS={phase}, {census.busy} of {census.size} children busy"]
+    def tell(self, phase: str, census: Census, trouble: str | None) -> None:
+        """Say what is new, and while the worker stops that it still takes time.
+
+        `trouble` is what it works in spite of: systemd has no word of its own for that.
+        """
+        words = [f"{phase}, {census.busy} of {census.size} children busy", *([trouble] if trouble else [])]
+        lines = [_status("; ".join(words))]
         if phase == "stopping":
             lines.append(f"EXTEND_TIMEOUT_USEC={EXTEND_S * 1e6:.0f}")
             lines += [] if self._is_stopping else ["STOPPING=1"]
@@ -46,8 +51,9 @@ class Notifier:
             self._is_ready = True
         self._say(*lines)
 
-    def close(self) -> None:
-        """Say nothing more."""
+    def close(self, verdict: str) -> None:
+        """Say what is to be read beside `failed`, and nothing more."""
+        self._say(_status(verdict))
         if self._socket is not None:
             self._socket.close()
 
@@ -55,6 +61,10 @@ class Notifier:
         if self._socket is not None:
             with contextlib.suppress(OSError):  # systemd may be busy, or restarting itself
                 self._socket.sendto("\n".join(lines).encode(), socket.MSG_DONTWAIT, self._address)
+
+
+def _status(words: str) -> str:
+    return f"STATUS={' '.join(words.split())[:MOST_STATUS]}"
 
 
 def _feed_every_s(environment: MutableMapping[str, str]) -> float:

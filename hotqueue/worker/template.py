@@ -70,6 +70,7 @@ class Template:
         self._supervisor = supervisor
         self._adopting = adopting
         self._wakeup = Wakeup()
+        self._own = leftovers.Own(control.fileno(), board, self._wakeup.fileno())
         self._children: dict[int, processes.Handle] = {}
         self._unread = b""
         self._stacks: deque[int] = deque()  # descriptors that came with requests not yet obeyed
@@ -105,7 +106,8 @@ class Template:
         output.make_lenient()
         own = leftovers.sockets()
         settings = self._settings
-        self._handlers = application.load(settings.targets, settings.queues)
+        with self._own.kept():
+            self._handlers = application.load(settings.targets, settings.queues)
         report = [application.describe(handler, settings) for handler in self._handlers]
         queues = [handler.queue.name for handler in self._handlers]
         self._board = Scoreboard(self._board_file, queues, settings.most_children, settings.seats)
@@ -113,8 +115,10 @@ class Template:
         self._tally = tally.Tally(self._board_file, queues, settings.most_children)
         logs.respect_application(settings.log_level, settings.log_format)
         if not settings.check:
-            application.start()
+            with self._own.kept():
+                application.start()
         signals.for_template(self._wakeup)  # again: the application may have set its own
+        processes.leave_orphans()  # likewise
         leftovers.warn(own)
         output.flush()
         gc.collect()

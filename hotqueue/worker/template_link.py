@@ -87,7 +87,10 @@ class TemplateLink:
         except (BlockingIOError, ConnectionError):
             pass
         *lines, self._unread = self._unread.split(b"\n")
-        reports = [json.loads(line) for line in lines]
+        reports: list[dict[str, Any]] = []
+        for line in lines:
+            with contextlib.suppress(ValueError):  # user code may have written there
+                reports.append(json.loads(line))
         if not self.is_ready and any("ready" in report for report in reports):
             self.is_ready, self.import_s = True, self.lived_s
         return reports

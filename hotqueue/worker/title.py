@@ -13,12 +13,17 @@ EVERY_NS = 100_000_000  # for messages of one kind: a title costs a few microsec
 
 def supervisor(targets: str, busy: int, children: int) -> None:
     """Show how many children are busy."""
-    setproctitle(f"hotqueue: supervisor {targets} [{busy}/{children} busy]")
+    setproctitle(f"hotqueue: supervisor {_shown(targets)} [{busy}/{children} busy]")
 
 
 def template(targets: str) -> None:
     """Show that this process only forks."""
-    setproctitle(f"hotqueue: template {targets}")
+    setproctitle(f"hotqueue: template {_shown(targets)}")
+
+
+def _shown(targets: str) -> str:
+    """What was no text in the terminal is none here."""
+    return targets.encode(errors="backslashreplace").decode()
 
 
 class ChildTitle:

@@ -11,8 +11,11 @@ from hotqueue.ending import Assignment
 from hotqueue.execution import Count
 from hotqueue.handler import Handler
 from hotqueue.rota import Rota
+from hotqueue.watch import watches
 from hotqueue.worker import processes
 from hotqueue.worker.settings import Settings
+
+MOST_WAITING = 8  # connections on which a child waits, if its queues do not lie on many servers
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +43,25 @@ class Work:
         """
         may_prefetch = processes.obey_barriers()
         budget_s = self.settings.prefetch_ms / 1000
+        popped = self._popped(progress)
+        claiming = [handler for handler in self.handlers if handler.options.delivery == "at-least-once"]
+        watched_by = watches((handler.queue.address for handler in claiming), MOST_WAITING - len(popped))
         found: list[Lane] = []
-        popped: list[tuple[Any, list[str]]] = []
+        for handler, watch in zip(claiming, watched_by, strict=True):
+            prefetch = (handler.options.prefetch or self.settings.prefetch) if may_prefetch else 1
+            found.append(handler.queue.lane("at-least-once", progress, prefetch, budget_s, watch))
+        return [*found, *popped]
+
+    def _popped(self, progress: Progress) -> list[AtMostOnce]:
+        found: list[tuple[Any, list[str]]] = []
         for handler in self.handlers:
             if handler.options.delivery == "at-least-once":
-                prefetch = (handler.options.prefetch or self.settings.prefetch) if may_prefetch else 1
-                found.append(handler.queue.lane("at-least-once", progress, prefetch, budget_s))
                 continue
             address = handler.queue.address
-            names = next((names for known, names in popped if known == address), None)
+            names = next((names for known, names in found if known == address), None)
             if names is None:
-                popped.append((address, names := []))
+                found.append((address, names := []))
             names.append(handler.queue.name)
-        found.extend(
-            AtMostOnce(names, Connection(address, CONSUMER_TIMEOUT_S), progress) for address, names in popped
-        )
-        return found
+        return [
+            AtMostOnce(names, Connection(address, CONSUMER_TIMEOUT_S), progress) for address, names in found
+        ]

@@ -41,6 +41,9 @@ RAISED = {
     "raise KeyboardInterrupt": "failed: KeyboardInterrupt",
     "raise BaseException('base')": "failed: BaseException: base",
     "raise GeneratorExit": "failed: GeneratorExit",
+    "raise type('Meta', (type,), {'__name__': property(lambda own: 1 / 0)})('X', (Exception,), {})": (
+        "failed: an error without a name"
+    ),
     "raise type('Mute', (Exception,), {'__str__': lambda self: 1 / 0})": "failed: Mute",
     "(lambda f: f(f))(lambda f: f(f))": "failed: RecursionError: maximum recursion depth exceeded",
 }

@@ -71,7 +71,7 @@ def test_29_a_clock_of_the_worker_that_jumps_by_a_day_has_no_effect(
         wait_until(lambda: shop.in_flight() == len(shop.queue) == 0, 20, "all is done")
         worker.signal(signal.SIGTERM)
         assert worker.wait() == 0
-        assert worker.events("message.released")[0]["reason"] == "exit code 9"
+        assert "exit code 9" in [line["reason"] for line in worker.events("message.released")]
         assert worker.events("claim.lost") == []
     assert sorted(note.rpartition(" ")[0] for note in shop.notes()) == expected
     assert abs(int(shop.notes()[-1].split()[2]) - day_s - time.time()) < 3600, "the clock did jump"

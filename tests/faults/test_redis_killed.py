@@ -69,7 +69,7 @@ def test_21_what_was_accepted_waiting_and_in_flight_survives_a_killed_redis_and_
             own.kill()
             worker.signal_group(signal.SIGKILL)
             gone(worker)
-        producer.thread.join(20)
+        producer.thread.join(60)
         own.start()
         assert 1 <= held == shop.in_flight()
         shop.allow("go")

@@ -2,10 +2,12 @@
 
 import json
 import signal
+import sys
 from pathlib import Path
 
 import pytest
 
+from tests.support.commands import start
 from tests.support.servers import free_port, fresh_server
 from tests.support.shop import Shop, ready
 from tests.support.waiting import wait_until
@@ -51,6 +53,18 @@ os.fork = fork
         assert all(line["again_in_s"] >= 1 for line in refused)
         worker.signal(signal.SIGTERM)
         assert worker.wait() == 0
+
+
+def test_a_child_for_which_no_descriptor_is_left_is_tried_again_later_and_the_others_work(shop: Shop) -> None:
+    shop.write(SIMPLE)
+    shop.queue.enqueue("a")
+    command = f"ulimit -n 40; exec {sys.executable} -m hotqueue.worker tasks -c60"
+    with start("sh", "-c", command, env=shop.env, cwd=shop.folder) as worker:
+        wait_until(lambda: worker.events("fork.failed"), 20, "there are no more children")
+        shop.wait_for_notes("a")
+        worker.signal(signal.SIGTERM)
+        assert worker.wait() == 0
+        assert "Too many open files" in worker.events("fork.failed")[0]["reason"]
 
 
 BROKEN = {

@@ -49,15 +49,15 @@ def handling(queue: HotQueue) -> Iterator[threading.Event]:
 
     def handle(message: object) -> None:
         begun.set()
-        go.wait(30)
+        go.wait(120)
 
     queue.enqueue("a")
     thread = threading.Thread(target=lambda: queue.worker(handle).run(timeout=0.01))
     thread.start()
-    assert begun.wait(10)
+    assert begun.wait(60)
     yield go
     go.set()
-    thread.join(30)
+    thread.join(60)
 
 
 @pytest.mark.usefixtures("_hurried")

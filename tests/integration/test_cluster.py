@@ -1,7 +1,7 @@
 """A real cluster of three nodes: all that is done to a queue is done in one slot, so on one node."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,13 @@ from hotqueue.address import Address
 from hotqueue.connection import CONSUMER_TIMEOUT_S, Connection
 from hotqueue.errors import ConfigurationError, Full, Refused
 from hotqueue.upkeep import Upkeep
+from hotqueue.watch import Watch
 from tests.support.servers import LiveServer, fresh_server, kinds
 from tests.support.waiting import wait_until
 
 SLOTS = 16384
 NODES = 3
+SHARE = -(-SLOTS // NODES)  # of each node
 
 
 class Cluster:
@@ -26,14 +28,13 @@ class Cluster:
 
     def __init__(self, nodes: list[LiveServer]) -> None:
         self.nodes = nodes
-        share = -(-SLOTS // len(nodes))
         for number, node in enumerate(nodes):
-            last = min((number + 1) * share, SLOTS) - 1
-            node.admin.execute_command("CLUSTER ADDSLOTSRANGE", number * share, last)
+            last = min((number + 1) * SHARE, SLOTS) - 1
+            node.admin.execute_command("CLUSTER ADDSLOTSRANGE", number * SHARE, last)
         for node in nodes[1:]:
             node.admin.execute_command("CLUSTER MEET", "127.0.0.1", nodes[0].port)
         wait_until(lambda: all(map(self._is_whole, nodes)), 60, "the cluster is whole")
-        self.queues = [self._name_of(number, share) for number in range(len(nodes))]
+        self.queues = [self._name_of(number) for number in range(len(nodes))]
 
     @staticmethod
     def _is_whole(node: LiveServer) -> bool:
@@ -41,9 +42,9 @@ class Cluster:
         return said["cluster_state"] == "ok" and said["cluster_known_nodes"] == str(NODES)
 
     @staticmethod
-    def _name_of(number: int, share: int) -> str:
+    def _name_of(number: int) -> str:
         names = (f"queue{suffix}" for suffix in range(1000))
-        return next(name for name in names if key_slot(keys.key_for_name(name).encode()) // share == number)
+        return next(name for name in names if key_slot(keys.key_for_name(name).encode()) // SHARE == number)
 
 
 @pytest.fixture(scope="module", params=sorted(kinds()))
@@ -128,7 +129,7 @@ def use_what_only_others_use(connection: Connection, name: str) -> None:
     queue_scripts.peek(connection, name, 1, 10)
     queue_scripts.allowed(connection, ["PING"])
     with suppress(Refused):  # like the directory of all queues: only one node has it
-        queue_scripts.publish(connection, one, 1000, {"status": "{}"})
+        queue_scripts.publish(connection, one, 600_000, {"status": "{}"})
 
 
 def _fail(message: object) -> None:
@@ -152,6 +153,21 @@ def test_every_script_keeps_to_the_slot_of_its_queue(cluster: Cluster, called: s
         # What is about all queues is written only by the node that happens to have it.
         slots = {key_slot(key) for key in node.admin.scan_iter() if not key.startswith(b"{hotqueue:}:")}
         assert slots == {key_slot(keys.key_for_name(name).encode())}
+
+
+def test_a_watch_hears_of_queues_in_many_slots_of_its_node(cluster: Cluster) -> None:
+    node = cluster.nodes[0]
+    slots = {name: key_slot(keys.key_for_name(name).encode()) for name in map(str, range(50))}
+    near = [name for name in slots if slots[name] // SHARE == 0]
+    assert len({slots[name] for name in near}) > 1
+    with closing(Watch(Address.from_url(node.url))) as watch:
+        assert watch.not_empty(near) == []
+        for name in near:
+            node.admin.rpush(keys.key_for_name(name), "x")
+            assert wait_until(lambda: watch.not_empty(near)) == [name]
+            node.admin.delete(keys.key_for_name(name))
+        with pytest.raises(Refused, match="MOVED"):
+            watch.not_empty([cluster.queues[1]])
 
 
 def test_nothing_is_done_by_a_node_that_does_not_have_the_queue(cluster: Cluster) -> None:

@@ -1,6 +1,7 @@
 """Between a queue and its server: nothing is sent twice, and every failure says what it knows."""
 
 import contextlib
+import gc
 import json
 import os
 import pickle
@@ -39,7 +40,7 @@ class Alarm(Exception):
 @pytest.fixture
 def queue(proxy: Proxy) -> HotQueue:
     """Over the proxy, with a connection that has been used."""
-    queue = HotQueue("myqueue", url=f"{proxy.url}?socket_timeout=0.5")
+    queue = HotQueue("myqueue", url=f"{proxy.url}?socket_timeout=1.5")
     queue.dequeue()
     return queue
 
@@ -281,6 +282,18 @@ def test_a_full_server_refuses_to_enqueue_and_is_drained_by_consuming(tmp_path: 
 def _fill(queue: HotQueue) -> None:
     for number in range(1000):
         queue.enqueue((number, "x" * 100_000))
+
+
+def test_what_is_forgotten_in_a_cycle_is_closed_whatever_is_collected_first(server: LiveServer) -> None:
+    """Else its socket says, now and then and to whoever runs then, that nobody has closed it."""
+    gc.collect()
+    connection = Connection(Address.from_url(server.url), CONSUMER_TIMEOUT_S)
+    gc.collect(0)
+    connection.open()  # now the socket is in a younger generation, which is collected first
+    cycle: list[Any] = [connection]
+    cycle.append(cycle)
+    del connection, cycle
+    gc.collect()
 
 
 def test_after_a_restart_of_the_server_the_next_call_just_works(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ class Loop:
             yield
         finally:
             self.wakeup.set()
-            thread.join(20)
+            thread.join(60)
             assert not thread.is_alive()
 
 

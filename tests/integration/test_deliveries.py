@@ -75,13 +75,24 @@ def test_a_loop_waits_for_what_comes(queue: HotQueue) -> None:
 def test_what_is_retried_comes_again_as_a_later_attempt(queue: HotQueue) -> None:
     queue.enqueue("a", "b")
     seen = []
-    for delivery in queue.deliveries(timeout=1.5):
+    for delivery in queue.deliveries(timeout=30):
         seen.append((delivery.message, delivery.attempt))
         if delivery.attempt == 1:
             delivery.retry(delay=0.0 if delivery.message == "a" else 0.05)
         else:
             delivery.ack()
+        if len(seen) == 4:
+            break
     assert seen == [("a", 1), ("b", 1), ("a", 2), ("b", 2)]
+
+
+def test_what_is_there_is_delivered_however_short_the_timeout(queue: HotQueue) -> None:
+    queue.enqueue("a", "b")
+    seen = []
+    for delivery in queue.deliveries(timeout=1e-9):
+        seen.append(delivery.message)
+        delivery.ack()
+    assert seen == ["a", "b"]
 
 
 def test_what_is_rejected_is_dead_with_the_reason(queue: HotQueue, client: redis.Redis) -> None:

@@ -133,7 +133,7 @@ def test_pages_are_fetched_at_once_by_one_child(environment: dict[str, str], tmp
 
     class Site(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            together.wait(20)  # nobody gets an answer before all have asked
+            together.wait(60)  # nobody gets an answer before all have asked
             self.send_response(200)
             self.end_headers()
             self.wfile.write(b"x" * int(self.path[1:]))

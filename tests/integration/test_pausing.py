@@ -62,7 +62,7 @@ def consumer(handlers: list[Handler[..., Any]], lanes: list[Lane], progress: Pro
         rota = Rota([handler.queue.name for handler in handlers])
         thread = threading.Thread(target=Consumer(lanes, executor, rota, wakeup, progress).run)
         thread.start()
-        stack.callback(thread.join, 20)
+        stack.callback(thread.join, 60)
         stack.callback(wakeup.set)
         yield
 
@@ -145,13 +145,13 @@ def test_a_busy_consumer_ends_what_it_runs_and_begins_nothing_more(
         if message == 1:
             queue.pause()
             paused.set()
-            never = time.monotonic() + 1.5  # a pause is seen within a second
+            never = time.monotonic() + 4  # a pause is seen within a second, on a quiet machine
             wait_until(lambda: time.monotonic() > never)
         done.append(message)
 
     queue.enqueue(0, 1, 2, 3)
     with consuming(handle):
-        assert paused.wait(10)
+        assert paused.wait(60)
         wait_until(lambda: done == [0, 1])
         never = time.monotonic() + 0.5
         wait_until(lambda: time.monotonic() > never or len(done) > 2)

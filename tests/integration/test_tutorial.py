@@ -101,7 +101,7 @@ def test_a_killed_process_and_a_stopped_worker_do_as_shown(
     with start(*command.split(), env=environment, cwd=tmp_path) as worker:
         told = Told(worker)
         told.skip_to("child.started")
-        says("nap.send(20)", ("20", "2"))
+        says("nap.send(20)", ("20", "6"))
         told.is_shown_in(nap)
         found = re.search(r"process (\d+)", worker.stdout_text())
         assert found

@@ -69,7 +69,7 @@ def test_on_a_terminal_ctrl_c_stops_it_in_order_and_it_says_how_far_it_came(temp
     environment = {key: value for key, value in os.environ.items() if not key.startswith("HOTQUEUE_")}
     environment |= {"TMPDIR": str(temporary), "NO_COLOR": "1"}
     demo = pexpect.spawn(
-        DEMO[0], DEMO[1:], cwd=ROOT, env=environment, dimensions=(24, 80), encoding="utf-8", timeout=60
+        DEMO[0], DEMO[1:], cwd=ROOT, env=environment, dimensions=(24, 80), encoding="utf-8", timeout=120
     )
     try:
         demo.expect("message.done")

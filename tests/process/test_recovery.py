@@ -152,6 +152,7 @@ def test_who_was_frozen_past_its_lease_does_no_harm_when_it_thaws(short: Shop) -
             wait_until(lambda: short.in_flight() == 0)
             short.queue.enqueue("z")
             wait_until(lambda: any(line.startswith("ended z") for line in short.notes()), 20)
+            wait_until(lambda: short.in_flight() == 0, what="and Redis knows")
     assert short.server.admin.hget(keys.counters(NAME), "done") == b"2"
     assert len(short.queue) == 0
 

@@ -24,7 +24,7 @@ class Repl:
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("HOTQUEUE_", "PYTHON"))}
         environment |= {"TERM": "dumb", "PYTHON_BASIC_REPL": "1", "REDIS_URL": ""}
         self._child = pexpect.spawn(
-            sys.executable, ["-i", "-q"], env=environment, encoding="utf-8", timeout=30, echo=False
+            sys.executable, ["-i", "-q"], env=environment, encoding="utf-8", timeout=120, echo=False
         )
         watchdog().watch(self._child.pid)
         self._child.expect_exact(PROMPT)

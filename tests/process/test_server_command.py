@@ -186,7 +186,12 @@ def test_the_variables_of_a_kubernetes_service_named_hotqueue_mean_nothing(
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["serve"], r"No such command 'serve'.*"),
+        (["serve"], r"No such command 'serve'\. Did you mean 'server'\? See hotqueue --help"),
+        (["frobnicate"], r"No such command 'frobnicate'\. See hotqueue --help"),
+        (
+            ["server", "--gracee", "1"],
+            r"No such option .*--grace.* See hotqueue server --help",
+        ),
         (["server", "--prt", "1"], r"No such option.*--prt.* See hotqueue server --help"),
         (["server", "--port", "0"], r"Invalid value for '--port': .* See hotqueue server --help"),
         (["pause", "x", "--for", "5y"], r".*: use 30s, 10m, 2h or 1d\. See hotqueue pause --help"),

@@ -1,6 +1,8 @@
 """Mistakes of a user's: one line that says what, where and what to do, and a code; never a traceback."""
 
+import os
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,11 @@ def complaint(done: Any, code: int) -> str:
         ("", "no handler in tasks: decorate a function with @queue.worker"),
         ("import sys; sys.exit(3)", "cannot import tasks: SystemExit: 3 (HERE:1)"),
         ("import os; os._exit(3)", "importing tasks ended the interpreter (exit code 3)"),
+        ("import os; os.closerange(3, 99)", "importing tasks closed descriptors that are not its own"),
+        (
+            "import os; os.closerange(3, 99); files = [open('x', 'w') for _ in range(9)]; raise ValueError",
+            "importing tasks closed descriptors that are not its own",
+        ),
         ("import os; os.abort()", "importing tasks ended the interpreter (SIGABRT)"),
         ("x = 1\0", "cannot import tasks: SyntaxError: source code string cannot contain null bytes"),
         ("def f(:", "cannot import tasks: SyntaxError: invalid syntax (HERE:1)"),
@@ -48,6 +55,18 @@ def test_a_module_that_cannot_be_served_is_named_with_file_and_line(
     done = run("hotqueue-worker", "tasks", cwd=tmp_path)
     assert expected.replace("HERE", str(module)) in complaint(done, 2)
     assert done.stdout == ""
+
+
+def test_a_module_that_is_no_text_is_refused(shop: Shop) -> None:
+    refused = shop.run(target=os.fsdecode(b"t\xff"))
+    assert complaint(refused, 2) == r"'t\udcff' is not the name of a module: write it as myapp.tasks"
+
+
+@pytest.mark.parametrize("option", ["--reload", "--status-file=x"])
+def test_a_folder_that_is_gone_is_said(shop: Shop, option: str) -> None:
+    command = 'mkdir gone; cd gone; rmdir ../gone; exec "$0" -m hotqueue.worker tasks "$1"'
+    refused = run("sh", "-c", command, sys.executable, option, env=shop.env, cwd=shop.folder)
+    assert complaint(refused, 2) == "the folder in which the worker was started is gone: start it again"
 
 
 def test_a_target_that_ends_in_a_colon_is_refused(tmp_path: Path) -> None:

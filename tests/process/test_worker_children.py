@@ -5,6 +5,8 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
+
 from tests.support.commands import Running
 from tests.support.shop import Shop, gone, ready
 from tests.support.waiting import wait_until
@@ -46,7 +48,7 @@ def test_the_place_of_a_killed_child_is_filled_and_its_message_handed_back(shop:
         shop.allow("go")
         wait_until(lambda: worker.events("message.done"))
         (exited,) = worker.events("child.exited")
-        (released,) = worker.events("message.released")
+        (released,) = wait_until(lambda: worker.events("message.released"), what="the release is logged")
         assert (exited["cause"], exited["handler"], exited["queue"]) == ("SIGKILL", "handle", "jobs")
         assert released["id"] == exited["id"]
         assert [line["child"] for line in worker.events("child.started")] == [1, 1]
@@ -278,3 +280,34 @@ def test_a_fork_of_a_handler_is_no_second_consumer_and_obeys_term(shop: Shop) ->
         assert len(worker.events("message.done")) == 5
         assert worker.events("claim.lost") == []
     assert shop.notes() == [f"{n} -15" for n in range(5)]
+
+
+MEDDLES = {
+    "writes into sockets": """
+        import stat
+        for number in range(3, 20):
+            try:
+                if stat.S_ISSOCK(os.fstat(number).st_mode):
+                    os.write(number, b"?\\n")
+            except OSError:
+                pass
+    """,
+    "asks for orphans": "import ctypes; ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)",
+}
+
+
+@pytest.mark.parametrize("how", MEDDLES)
+def test_an_import_that_meddles_with_what_is_ours_harms_nobody(shop: Shop, how: str) -> None:
+    shop.write(
+        MEDDLES[how],
+        """
+        @queue.worker
+        def handle(message):
+            note(message)
+        """,
+    )
+    shop.queue.enqueue("a")
+    with shop.open("-c1") as worker:
+        shop.wait_for_notes("a")
+        worker.signal(signal.SIGTERM)
+        assert worker.wait() == 0

@@ -99,6 +99,17 @@ def test_a_worker_whose_children_cannot_start_is_live_and_not_ready(shop: Shop, 
         worker.wait()
 
 
+def test_a_quiet_worker_is_live_and_not_ready_until_it_goes_on(shop: Shop, runtime: Path) -> None:
+    shop.write(HANDLER)
+    with shop.open("-c1") as worker:
+        answers(runtime, 0, "--ready", "ready: ")
+        worker.signal(signal.SIGTSTP)
+        answers(runtime, 1, "--ready", "not ready: it begins nothing new until CONT")
+        assert asked(runtime, "--live")[0] == 0
+        worker.signal(signal.SIGCONT)
+        answers(runtime, 0, "--ready", "ready: ")
+
+
 def test_a_killed_supervisor_is_not_live_at_once(shop: Shop, runtime: Path) -> None:
     shop.write(HANDLER)
     with shop.open("-c1") as worker:
@@ -208,6 +219,22 @@ def test_a_status_file_that_cannot_be_written_is_said_once_and_work_goes_on(
         worker.signal(signal.SIGTERM)
         assert worker.wait() == 0
         assert len(worker.events("status.failed")) == 1
+
+
+def test_what_is_no_file_is_neither_replaced_nor_removed(shop: Shop, tmp_path: Path) -> None:
+    shop.write(HANDLER)
+    os.mkfifo(pipe := tmp_path / "pipe")
+    refused = shop.run("--pid", str(pipe))
+    assert refused.returncode == 2
+    assert refused.stderr == f"hotqueue-worker: {pipe} cannot be the pid file: it is no regular file\n"
+    with shop.open("-c1", "--status-file", str(pipe)) as worker:
+        ready(worker)
+        wait_until(lambda: worker.events("status.failed"), 20, "it is said")
+        worker.signal(signal.SIGTERM)
+        assert worker.wait() == 0
+        (said,) = worker.events("status.failed")
+    assert said["reason"] == f"{pipe} is no regular file: name another one with --status-file"
+    assert pipe.is_fifo()
 
 
 def test_without_a_runtime_folder_the_file_is_in_one_that_only_its_user_may_open(

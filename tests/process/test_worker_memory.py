@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hotqueue.worker import oom
+from hotqueue.worker import cgroups, oom
 from tests.support.cgroups import small_cgroup
 from tests.support.commands import COMMANDS, start
 from tests.support.shop import Shop
@@ -30,7 +30,8 @@ def test_a_child_that_the_kernel_kills_for_its_memory_has_that_on_its_certificat
             (died,) = wait_until(lambda: worker.events("child.exited"), 20, "it was killed")
             assert (died["cause"], died["handler"]) == ("SIGKILL, out of memory", "handle")
             assert 100 < died["peak_mib"] < 310
-            assert worker.events("message.released")[0]["reason"] == "SIGKILL, out of memory"
+            (released,) = wait_until(lambda: worker.events("message.released"), what="the release is logged")
+            assert released["reason"] == "SIGKILL, out of memory"
 
 
 FILES: Mapping[str, tuple[str, str, int]] = {
@@ -54,8 +55,8 @@ def test_the_count_is_found_wherever_the_kernel_keeps_it(
     file = tmp_path / "fs" / name
     file.parent.mkdir(parents=True)
     file.write_text("low 0\noom 5\noom_kill 3\noom_group_kill 0\n")
-    monkeypatch.setattr(oom, "PROC_CGROUP", own)
-    monkeypatch.setattr(oom, "CGROUPS", tmp_path / "fs")
+    monkeypatch.setattr(cgroups, "PROC_CGROUP", own)
+    monkeypatch.setattr(cgroups, "CGROUPS", tmp_path / "fs")
     assert oom.kills() == expected
     file.write_text("oom_kill_disable 0\nunder_oom 0\n")  # of an old kernel
     assert oom.kills() == 0
@@ -78,5 +79,5 @@ def test_each_kill_explains_one_death_and_no_later_one(monkeypatch: pytest.Monke
 def test_where_there_are_no_cgroups_nothing_is_claimed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(oom, "PROC_CGROUP", tmp_path / "none")
+    monkeypatch.setattr(cgroups, "PROC_CGROUP", tmp_path / "none")
     assert oom.kills() == 0

@@ -7,6 +7,7 @@ import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -143,11 +144,13 @@ def test_no_count_goes_back_is_lost_or_counted_twice_by_kills_recycling_and_relo
         )
         wait_until(lambda: scraped() == expected, 60, f"it counts {expected}")
         assert worker.events("child.recycled")
+        wait_until(
+            lambda: scrape(port).of("child_exits_total", cause="exit code 0") >= 3, 20, "some have left"
+        )
         last = scrape(port)
         assert last.of("handler_seconds_count") == expected["done"]
         assert last.of("wait_seconds_count") == 400 - killed  # who was killed was not there to say
         assert last.of("child_exits_total", cause="SIGKILL") == killed
-        assert last.of("child_exits_total", cause="exit code 0") >= 3
         worker.signal(signal.SIGTERM)
         assert worker.wait() == 0
     assert len(shop.notes()) == expected["done"]
@@ -182,6 +185,16 @@ def test_while_redis_says_nothing_or_is_away_counts_and_probes_are_answered(
         assert asked(port, "favicon.ico")[0] == 404
         worker.signal(signal.SIGQUIT)
         worker.wait()
+
+
+def test_who_connects_and_says_nothing_keeps_no_probe_waiting(shop: Shop, port: int) -> None:
+    shop.write(HANDLER)
+    with shop.open("-c1", f"--metrics={port}") as worker, ExitStack() as silent:
+        ready(worker)
+        for _ in range(10):  # each would be waited for in turn, for longer than `asked` waits
+            silent.enter_context(socket.create_connection(("127.0.0.1", port)))
+        assert asked(port, "live")[0] == 200
+        assert scrape(port)
 
 
 def test_a_port_in_use_ends_the_worker_at_its_start(shop: Shop, port: int) -> None:

@@ -1,11 +1,9 @@
 """A worker whose queues are paused and go on: its children, those that wait and those that work."""
 
-import time
-
 import pytest
 
 from tests.support.shop import Shop, ready
-from tests.support.waiting import wait_until
+from tests.support.waiting import passes, wait_until
 
 TWO_QUEUES = """
     other = HotQueue("other")
@@ -24,12 +22,6 @@ def blocked(shop: Shop) -> int:
     return int(shop.server.admin.info("clients")["blocked_clients"])
 
 
-def passes(seconds: float) -> None:
-    """A time in which something must not happen."""
-    end = time.monotonic() + seconds
-    wait_until(lambda: time.monotonic() > end, seconds + 10)
-
-
 def test_children_that_wait_take_nothing_of_a_paused_queue_and_go_on_with_others(
     shop: Shop, delivery: str
 ) -> None:
@@ -39,7 +31,7 @@ def test_children_that_wait_take_nothing_of_a_paused_queue_and_go_on_with_others
         ready(worker, 2)
         wait_until(lambda: blocked(shop) == waits, 20, "the children wait")
         shop.queue.pause()
-        passes(1.6)
+        passes(4)
         shop.queue.enqueue("a", "b", "c")
         shop.queue_named("other").enqueue("x", "y")
         shop.wait_for_notes("other x", "other y")
@@ -62,7 +54,7 @@ def test_a_busy_child_ends_what_it_runs_and_the_rest_waits_in_order(shop: Shop, 
     with shop.open("-c1", "--prefetch", prefetch):
         shop.wait_for_notes("0")
         shop.queue.pause()
-        passes(1.2)
+        passes(4)
         shop.allow("go")
         wait_until(lambda: len(shop.queue) == 4, what="the rest is back")
         passes(0.3)

@@ -33,7 +33,7 @@ def test_after_so_many_messages_the_successor_is_ready_before_the_old_one_goes(
         assert first["pid"] == old
         assert first["done"] >= 5
         assert first["cause"] == "exit code 0"
-        new = next(line["pid"] for line in worker.events("child.ready") if line["pid"] != old)
+        new = next(pid for pid in ready(worker, 2) if pid != old)
         seen = [what for what in lives(worker) if what != f"~{new}"]
         assert seen[:4] == [f"+{old}", f"~{old}", f"+{new}", f"-{old}"]
         wait_until(lambda: len(shop.notes()) == 200, 60, "all are done")

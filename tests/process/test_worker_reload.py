@@ -30,13 +30,13 @@ GATED = """
 """
 HURRIED = """
 from hotqueue.worker import generations
-generations.IMPORT_S, generations.IMPORT_TIMES = 3.0, 0
+generations.IMPORT_S, generations.IMPORT_TIMES = 8.0, 0
 from hotqueue.worker.cli import main
 main(["tasks", "-c1"])
 """
 IMPATIENT = """
 from hotqueue.worker import watchdog
-watchdog.START_S = 4.0
+watchdog.START_S = 10.0
 from hotqueue.worker.cli import main
 main(["tasks", "-c1"])
 """
@@ -159,7 +159,7 @@ def test_children_that_run_long_do_not_hold_up_each_other_s_or_the_next_reload(s
 
 def test_term_during_a_reload_gives_old_children_the_deadline_too(shop: Shop, parent: str) -> None:
     write(shop, 1, GATED)
-    with shop.open("-c2", "-t2") as worker:  # enough for a child that is coming up
+    with shop.open("-c2", "-t8") as worker:  # enough for a child that is coming up
         ready(worker, 2)
         shop.queue.enqueue("old")
         shop.wait_for_notes("1 old")
@@ -320,7 +320,7 @@ def test_an_import_that_hangs_is_given_up_and_the_old_code_serves(shop: Shop) ->
         ready(worker, 1)
         shop.write("note('importing')\nwait_for('never')")
         worker.signal(signal.SIGHUP)
-        assert failed(worker) == "importing tasks was not done after 3 s"
+        assert failed(worker) == "importing tasks was not done after 8 s"
         old_ones_are_gone(worker, 1)
         shop.queue.enqueue("a")
         shop.wait_for_notes("importing", "1 a")
@@ -518,11 +518,38 @@ def test_a_folder_that_is_gone_is_a_reason_to_start_again(shop: Shop) -> None:
         shop.folder.mkdir()  # pytest wants to clean it up
 
 
+def test_new_code_for_which_there_can_be_no_thread_leaves_the_old_at_work(shop: Shop) -> None:
+    (shop.folder / "sitecustomize.py").write_text("""
+import threading
+real, keepers = threading.Thread.start, []
+
+def start(self):
+    if self.name == "hotqueue-keeper":
+        keepers.append(self)
+        if len(keepers) == 2:
+            raise RuntimeError("can't start new thread")
+    real(self)
+
+threading.Thread.start = start
+""")
+    shop.write("VERSION = 1", GATED)
+    with shop.open("-c1", env={"PYTHONPATH": str(shop.folder)}) as worker:
+        ready(worker)
+        worker.signal(signal.SIGHUP)
+        wait_until(lambda: worker.events("supervisor.reload_failed"), 20, "it is said")
+        assert failed(worker).endswith("there can be no more: can't start new thread")
+        shop.allow("a")
+        shop.queue.enqueue("a")
+        wait_until(lambda: worker.events("message.done"), 20, "the old code works")
+        worker.signal(signal.SIGTERM)
+        assert worker.wait() == 0
+
+
 @pytest.mark.parametrize("how", ["HUP", "the terminal is closed"])
 def test_hup_stops_a_worker_that_has_a_terminal(shop: Shop, how: str) -> None:
     write(shop, 1, QUICK)
     command = ["-m", "hotqueue.worker", "tasks", "-c1"]
-    worker = pexpect.spawn(sys.executable, command, cwd=shop.folder, env=os.environ | shop.env, timeout=30)
+    worker = pexpect.spawn(sys.executable, command, cwd=shop.folder, env=os.environ | shop.env, timeout=120)
     watchdog().watch(worker.pid)
     worker.expect_exact("child.ready")
     if how == "HUP":

@@ -2,10 +2,11 @@
 
 import os
 import signal
+import sys
 
 import pytest
 
-from tests.support.commands import Running
+from tests.support.commands import Running, start
 from tests.support.shop import Shop, gone, ready
 from tests.support.waiting import wait_until
 
@@ -134,6 +135,74 @@ def test_a_child_that_is_stopped_has_no_stack_to_tell(shop: Shop) -> None:
         os.kill(pid, signal.SIGCONT)
 
 
+def test_stacks_are_told_also_while_a_worker_stops(shop: Shop) -> None:
+    shop.write(HANDLER)
+    with shop.open("-c1") as worker:
+        ready(worker)
+        shop.queue.enqueue("a")
+        shop.wait_for_notes("a")
+        worker.signal(signal.SIGTERM)
+        wait_until(lambda: worker.events("supervisor.stopping"), 20, "it stops")
+        worker.signal(signal.SIGUSR1)
+        wait_until(lambda: worker.events("child.stack"), 20, "the stack is told")
+        shop.allow("go")
+        assert worker.wait() == 0
+
+
+EARLY = """
+import os, signal
+from hotqueue.worker import signals, start
+
+def hold_and_get_one():
+    before()
+    os.kill(os.getpid(), {number})
+
+before, signals.hold = signals.hold, hold_and_get_one
+start.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "event"),
+    [
+        (signal.SIGTTIN, "supervisor.resized"),
+        (signal.SIGTSTP, "supervisor.quiet"),
+        (signal.SIGHUP, "supervisor.reloading"),
+        (signal.SIGUSR1, "child.ready"),
+        (signal.SIGUSR2, "child.ready"),
+        (signal.SIGTERM, "supervisor.stopped"),
+        (signal.SIGINT, "supervisor.stopped"),
+    ],
+)
+def test_a_signal_that_comes_while_a_worker_begins_is_heard_when_it_can_be(
+    shop: Shop, number: signal.Signals, event: str
+) -> None:
+    shop.write(HANDLER)
+    source = EARLY.format(number=int(number))
+    with start(sys.executable, "-c", source, "tasks", "-c1", env=shop.env, cwd=shop.folder) as worker:
+        wait_until(lambda: worker.events(event) or worker.process.poll() is not None, 20, "it is heard")
+        worker.signal(signal.SIGTERM)
+        assert worker.wait() == 0
+        assert all(line.startswith("{") for line in worker.stderr_text().splitlines())
+
+
+def test_an_order_to_a_job_of_a_shell_stops_none_of_its_processes(shop: Shop) -> None:
+    shop.write(HANDLER)
+    job = f"set -m; {sys.executable} -m hotqueue.worker tasks -c1 & wait"  # a group that has a parent
+    with start("bash", "-c", job, env=shop.env, cwd=shop.folder) as shell:
+        ready(shell)
+        supervisor = int(shell.events("supervisor.started")[0]["pid"])
+        os.killpg(supervisor, signal.SIGTTIN)
+        ready(shell, 2)
+        os.killpg(supervisor, signal.SIGTTOU)
+        wait_until(lambda: alive(shell) == 1, 20, "one child has left")
+        shop.queue.enqueue("a")
+        shop.wait_for_notes("a")
+        shop.allow("go")
+        os.kill(supervisor, signal.SIGTERM)
+        gone(shell)
+
+
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTSTP, signal.SIGUSR2])
 def test_an_order_that_reaches_the_whole_group_harms_nobody(shop: Shop, number: signal.Signals) -> None:
     shop.write(HANDLER)
@@ -141,11 +210,7 @@ def test_an_order_that_reaches_the_whole_group_harms_nobody(shop: Shop, number: 
         ready(worker, 2)
         shop.queue.enqueue("a")
         shop.wait_for_notes("a")
-        if number != signal.SIGUSR2:
-            worker.signal_group(number)
-        else:  # the supervisor has no use for it, but a terminal sends nothing of the kind
-            for pid in ready(worker, 2):
-                os.kill(pid, number)
+        worker.signal_group(number)
         worker.signal_group(signal.SIGCONT)
         shop.allow("go")
         shop.queue.enqueue("b")

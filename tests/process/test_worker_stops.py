@@ -220,7 +220,7 @@ def test_quit_stops_at_once_and_hands_back(shop: Shop, parent: str) -> None:
 
 def test_a_child_frozen_in_the_middle_is_killed_like_any_other(shop: Shop) -> None:
     shop.write(BUSY)
-    with shop.open("-c2", "-t2") as worker:  # enough for the other child
+    with shop.open("-c2", "-t8") as worker:  # enough for the other child
         pid = ready(worker, 2)[0]
         os.kill(pid, signal.SIGSTOP)
         worker.signal(signal.SIGTERM)

@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ import pytest
 
 from hotqueue.worker.roll import Census
 from hotqueue.worker.systemd import Notifier
+from tests.support.commands import run, start
+from tests.support.servers import fresh_server
 from tests.support.shop import Shop, ready
 from tests.support.waiting import wait_until
 
@@ -118,9 +121,9 @@ def test_a_worker_whose_systemd_went_away_goes_on(shop: Shop, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("variables", "times"),
     [
-        ({"WATCHDOG_USEC": "2000000"}, 1),
-        ({"WATCHDOG_USEC": "2000000", "WATCHDOG_PID": str(os.getpid())}, 1),
-        ({"WATCHDOG_USEC": "2000000", "WATCHDOG_PID": "1"}, 0),
+        ({"WATCHDOG_USEC": "2000000000"}, 1),
+        ({"WATCHDOG_USEC": "2000000000", "WATCHDOG_PID": str(os.getpid())}, 1),
+        ({"WATCHDOG_USEC": "2000000000", "WATCHDOG_PID": "1"}, 0),
         ({"WATCHDOG_USEC": "0"}, 0),
         ({"WATCHDOG_USEC": "soon"}, 0),
         ({}, 0),
@@ -136,7 +139,7 @@ def test_the_watchdog_is_fed_if_it_waits_for_this_process(
     notifier.feed()  # not yet again
     assert ear.lines() == ["WATCHDOG=1"] * times
     assert environment == {"HOME": "/"}
-    notifier.close()
+    notifier.close("")
 
 
 def test_a_reload_begins_with_a_moment_and_ends_with_ready(shop: Shop, ear: Ear) -> None:
@@ -154,12 +157,85 @@ def test_a_reload_begins_with_a_moment_and_ends_with_ready(shop: Shop, ear: Ear)
         assert ear.lines().count("READY=1") == 1
         shop.allow("import")
         wait_until(lambda: ear.lines().count("READY=1") == 2, 30, "it is ready again")
-        assert worker.events("supervisor.reloaded")
+        wait_until(lambda: worker.events("supervisor.reloaded"), 30, "a thread of its own writes the log")
+
+
+def test_the_status_says_why_a_reload_failed_until_one_succeeds(shop: Shop) -> None:
+    shop.write(HANDLER)
+    idle = "STATUS=running, 0 of 1 children busy"
+    with at_a_path() as ear, shop.open("-c1", env={"NOTIFY_SOCKET": ear.name}) as worker:
+        ear.hear("READY=1")
+        shop.write("raise ValueError('first\\nsecond' + 1000 * '!')")
+        worker.signal(signal.SIGHUP)
+        said = f"{idle}; the last reload failed: cannot import tasks: ValueError: first second!!!"
+        wait_until(lambda: any(line.startswith(said) for line in ear.lines()), 30, "it is told why")
+        wait_until(lambda: ear.lines().count("READY=1") == 2, 30, "systemd waits no longer")
+        assert max(map(len, ear.lines())) < 600
+        shop.write(HANDLER)
+        worker.signal(signal.SIGHUP)
+        wait_until(lambda: worker.events("supervisor.reloaded"), 30, "it is mended")
+        told = len(ear.lines())
+        wait_until(lambda: idle in ear.lines()[told:], 30, "it is forgotten")
+
+
+def test_the_status_says_that_redis_is_away(shop: Shop, tmp_path: Path) -> None:
+    shop.write(HANDLER)
+    with (
+        fresh_server(tmp_path / "own") as server,
+        at_a_path() as ear,
+        shop.open("-c1", "-u", server.url, env={"NOTIFY_SOCKET": ear.name}) as worker,
+    ):
+        ear.hear("READY=1")
+        server.stop()
+        ear.hear("STATUS=running, 0 of 1 children busy; Redis is not reached")
+        worker.signal(signal.SIGQUIT)
+        worker.wait()
+
+
+def test_the_last_status_says_why_there_is_no_worker(shop: Shop) -> None:
+    shop.write("import nothing_like_it")
+    with at_a_path() as ear:
+        done = shop.run("-c1", env={"NOTIFY_SOCKET": ear.name})
+        said = done.stderr.strip().removeprefix("hotqueue-worker: ")
+        assert (done.returncode, ear.lines()[-1]) == (2, f"STATUS={said}")
+
+
+def test_the_last_status_says_that_a_stop_had_to_kill(shop: Shop) -> None:
+    shop.write(HANDLER)
+    shop.queue.enqueue("a")
+    with at_a_path() as ear, shop.open("-c1", "-t0", env={"NOTIFY_SOCKET": ear.name}) as worker:
+        shop.wait_for_notes("[]")
+        worker.signal(signal.SIGTERM)
+        assert worker.wait() == 1
+        assert ear.lines()[-1] == "STATUS=stopped with code 1, messages killed: 1"
+
+
+def test_journald_is_told_how_bad_each_line_is(shop: Shop, tmp_path: Path) -> None:
+    """Its stream is known by the device and inode of stderr: here a file's."""
+    shop.write("import logging", HANDLER.replace('wait_for("go")', "logging.warning('watch out'); 1 / 0"))
+    shop.queue.enqueue("a")
+    stderr = tmp_path / "journal"
+    stderr.touch()
+    stream = f"JOURNAL_STREAM={stderr.stat().st_dev}:{stderr.stat().st_ino}"
+    script = f"exec env {stream} {sys.executable} -m hotqueue.worker $0 -c1 2>{stderr}"
+
+    def marked(word: str) -> bool:
+        return any(line.startswith(word) for line in stderr.read_text().splitlines())
+
+    with start("sh", "-c", script, "tasks", env=shop.env, cwd=shop.folder) as worker:
+        wait_until(lambda: marked('<4>{"event":"message.retried"'), 30, "the handler has failed")
+        worker.signal(signal.SIGTERM)
+        assert worker.wait() == 0
+    assert marked('<6>{"event":"supervisor.started"')
+    assert marked('<7>{"event":"child.ready"')
+    assert marked('<4>{"event":"watch out"')
+    assert run("sh", "-c", script, "nothing_like_it", env=shop.env, cwd=shop.folder).returncode == 2
+    assert marked("<3>hotqueue-worker: there is no module 'nothing_like_it'")
 
 
 @pytest.mark.parametrize("variables", [{}, {"NOTIFY_SOCKET": "vsock:2:1"}], ids=["none", "another kind"])
 def test_without_a_socket_nothing_is_said(variables: dict[str, str]) -> None:
     notifier = Notifier({**variables, "WATCHDOG_USEC": "1"})
-    notifier.tell("running", CENSUS)
+    notifier.tell("running", CENSUS, None)
     notifier.feed()
     assert notifier.feed_at_s == float("inf")

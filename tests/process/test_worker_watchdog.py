@@ -14,7 +14,7 @@ from tests.support.waiting import wait_until
 IMPATIENT = """
 import sys
 from hotqueue.worker import watchdog
-watchdog.LONGEST_S, watchdog.REPLY_MARGIN_S, watchdog.GRACE_S, watchdog.START_S = 0.5, 0.5, 2.0, 4.0
+watchdog.LONGEST_S, watchdog.REPLY_MARGIN_S, watchdog.GRACE_S, watchdog.START_S = 0.5, 0.5, 3.0, 10.0
 from hotqueue.worker.cli import main
 main(["tasks", *sys.argv[1:]])
 """

@@ -4,7 +4,7 @@ import pickle
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hotqueue.errors import BadMessage
@@ -14,7 +14,6 @@ from hotqueue.signing import Signer
 from hotqueue.trail import MAX_CRASHES, Scalar, Trail
 
 SIGNER = Signer([b"a secret of 24 characters"], strict=True)
-FAST = settings(max_examples=100, deadline=None)
 
 ids = st.binary(min_size=16, max_size=16)
 # Everything that Python calls text, halves of surrogate pairs included.
@@ -41,7 +40,6 @@ def unpack_or_refuse(raw: bytes) -> Frame | None:
         return None
 
 
-@FAST
 @given(parts=parts, trail=st.binary())
 def test_unpack_gives_back_what_was_packed(parts: dict[str, Any], trail: bytes) -> None:
     framed = pack(**parts, queue="q")
@@ -52,7 +50,6 @@ def test_unpack_gives_back_what_was_packed(parts: dict[str, Any], trail: bytes) 
     assert frame.signed_part + frame.key_id + frame.tag + frame.trail == framed + trail
 
 
-@FAST
 @given(raw=st.binary() | st.binary().map(MAGIC.__add__) | st.binary(min_size=24).map((MAGIC + b"\1").__add__))
 def test_any_bytes_are_unpacked_or_refused(raw: bytes) -> None:
     frame = unpack_or_refuse(raw)
@@ -60,7 +57,6 @@ def test_any_bytes_are_unpacked_or_refused(raw: bytes) -> None:
         assert frame.signed_part + frame.key_id + frame.tag + frame.trail == raw
 
 
-@FAST
 @given(framed=frames, data=st.data())
 def test_a_truncated_frame_is_refused(framed: bytes, data: st.DataObject) -> None:
     size = data.draw(st.integers(0, len(framed) - 1))
@@ -68,7 +64,6 @@ def test_a_truncated_frame_is_refused(framed: bytes, data: st.DataObject) -> Non
         unpack(framed[:size])
 
 
-@FAST
 @given(framed=frames, trail=st.binary(), data=st.data())
 def test_a_mutated_frame_is_unpacked_or_refused(framed: bytes, trail: bytes, data: st.DataObject) -> None:
     mutated = bytearray(framed + trail)
@@ -80,7 +75,6 @@ def test_a_mutated_frame_is_unpacked_or_refused(framed: bytes, trail: bytes, dat
         assert frame.signed_part + frame.key_id + frame.tag + frame.trail == mutated
 
 
-@FAST
 @given(raw=st.binary())
 def test_wrapping_keeps_every_byte(raw: bytes) -> None:
     once = wrap(raw)
@@ -89,7 +83,6 @@ def test_wrapping_keeps_every_byte(raw: bytes) -> None:
     assert unpack(wrap(once)).body == once
 
 
-@FAST
 @given(framed=signed_frames, trails=st.lists(st.binary(), min_size=1))
 def test_trails_touch_neither_the_message_nor_its_signature(framed: bytes, trails: list[bytes]) -> None:
     changed = framed
@@ -100,7 +93,6 @@ def test_trails_touch_neither_the_message_nor_its_signature(framed: bytes, trail
     assert frame == unpack(framed)._replace(trail=trails[-1], raw=frame.raw)
 
 
-@FAST
 @given(body=st.binary(max_size=8), headers=st.binary(max_size=4), message_id=ids)
 def test_a_flipped_bit_anywhere_in_a_signed_frame_is_refused(
     body: bytes, headers: bytes, message_id: bytes
@@ -114,7 +106,6 @@ def test_a_flipped_bit_anywhere_in_a_signed_frame_is_refused(
             SIGNER.verify("q", unpack(bytes(flipped)))
 
 
-@FAST
 @given(framed=signed_frames, queue=st.text(min_size=1).filter(lambda name: name != "q"))
 def test_a_signature_is_good_for_one_queue_only(framed: bytes, queue: str) -> None:
     with pytest.raises(BadMessage):
@@ -131,7 +122,6 @@ noted_trails = st.dictionaries(
 ).map(lambda noted: json.dumps(noted).encode())
 
 
-@FAST
 @given(raw=st.binary() | noted_trails | any_text.map(lambda text: text.encode("utf-8", "surrogatepass")))
 def test_a_trail_of_any_bytes_is_read_and_what_it_says_is_sane(raw: bytes) -> None:
     trail = Trail.load(raw)
@@ -146,7 +136,6 @@ def test_a_trail_of_any_bytes_is_read_and_what_it_says_is_sane(raw: bytes) -> No
 scalars: st.SearchStrategy[Scalar] = st.one_of(json_scalars, any_text.map(lambda text: text * 3_000))
 
 
-@FAST
 @given(
     failures=st.integers(0, 10**9),
     crashes=st.lists(st.integers(0, 2**48), max_size=100).map(tuple),
@@ -177,7 +166,6 @@ builtin_data = st.recursive(
 )
 
 
-@FAST
 @given(message=exact_json)
 def test_json_round_trips(message: object) -> None:
     codec = codec_for("json")
@@ -186,21 +174,18 @@ def test_json_round_trips(message: object) -> None:
     assert codec.loads(body) == message
 
 
-@FAST
 @given(message=builtin_data)
 def test_pickle_round_trips(message: object) -> None:
     codec = codec_for(pickle)
     assert codec.loads(codec.dumps(message)) == message
 
 
-@FAST
 @given(message=st.text() | st.integers() | st.floats() | st.booleans() | st.none())
 def test_plain_text_comes_back_as_the_text_of_the_message(message: object) -> None:
     codec = codec_for(None)
     assert codec.loads(codec.dumps(message)) == str(message)
 
 
-@FAST
 @given(body=st.binary())
 @pytest.mark.parametrize("name", ["json", "text", "msgpack"])
 def test_any_bytes_are_read_or_refused(name: str, body: bytes) -> None:

@@ -287,7 +287,6 @@ def test_each_message_is_in_exactly_one_place(machine: type[OnePlace]) -> None:
             max_examples=60,
             phases=(Phase.reuse, Phase.generate),  # to shrink 40 steps takes minutes, and they can be read
             stateful_step_count=40,
-            deadline=None,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
         ),
     )

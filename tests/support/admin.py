@@ -56,7 +56,7 @@ class Admin:
             env=env,
             cwd=self.cwd,
             encoding="utf-8",
-            timeout=30,
+            timeout=120,
             dimensions=(24, columns),
         )
         try:

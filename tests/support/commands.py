@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tests.support.processes import kill_all, members
+from tests.support.waiting import PATIENCE
 from tests.support.watchdog import watchdog
 
 COMMANDS = {
@@ -79,10 +80,11 @@ class Running:
 
     def wait(self, timeout: float = 30.0) -> int:
         """The exit code; minus the signal's number if one killed it."""
+        seconds = timeout * PATIENCE
         try:
-            return self.process.wait(timeout)
+            return self.process.wait(seconds)
         except subprocess.TimeoutExpired:
-            msg = f"after {timeout:g} s still running: {' '.join(self.argv)}"
+            msg = f"after {seconds:g} s still running: {' '.join(self.argv)}"
             raise AssertionError(msg) from None
 
     def left(self) -> set[int]:
@@ -98,7 +100,7 @@ class Running:
         try:
             kill_all(self.left)
         finally:
-            self.process.wait(10)
+            self.process.wait(60)
             watchdog().forget(self.pid)
             if error is not None:
                 error.add_note(f"{' '.join(self.argv)} said on stderr:\n{self.stderr_text()}")

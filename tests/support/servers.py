@@ -28,6 +28,11 @@ Directives = dict[str, str | list[str]]
 _DEFAULTS: Directives = {"bind": "127.0.0.1", "save": "", "appendonly": "no"}
 _START_TRIES = 5
 _EMPTY = '""'
+# A share for each worker of pytest-xdist, and no port twice: one that was chosen may not be in use yet.
+# All are below those that the system gives to outgoing connections.
+_SHARE = 2000
+_FIRST = 10_000 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 11 * _SHARE
+_PORTS = iter(random.sample(range(_FIRST, _FIRST + _SHARE), _SHARE))
 
 
 def kinds() -> dict[str, Path]:
@@ -48,9 +53,8 @@ def usual_kind() -> str:
 
 
 def free_port() -> int:
-    """A port nobody listens on, below those that the system gives to outgoing connections."""
-    while True:
-        port = random.randint(10_000, 32_000)
+    """A port nobody listens on."""
+    for port in _PORTS:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -58,6 +62,8 @@ def free_port() -> int:
             except OSError:
                 continue
             return port
+    msg = "all ports were given out"
+    raise AssertionError(msg)
 
 
 class LiveServer:

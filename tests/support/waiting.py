@@ -6,12 +6,15 @@ from typing import TypeVar
 
 Value = TypeVar("Value")
 
+# Deadlines are those of a quiet machine; one that is slow, or busy, has so many times as long.
+PATIENCE = 4
 _POLL_S = 0.005
 
 
 def wait_until(condition: Callable[[], Value], timeout: float = 10.0, what: str = "") -> Value:
     """Return the first truthy answer of `condition`; AssertionError with `what` after `timeout` seconds."""
-    deadline = time.monotonic() + timeout
+    seconds = timeout * PATIENCE
+    deadline = time.monotonic() + seconds
     while True:
         late = (
             time.monotonic() > deadline
@@ -20,6 +23,12 @@ def wait_until(condition: Callable[[], Value], timeout: float = 10.0, what: str 
         if value:
             return value
         if late:
-            msg = f"after {timeout:g} s still not: {what or condition}; the last answer was {value!r}"
+            msg = f"after {seconds:g} s still not: {what or condition}; the last answer was {value!r}"
             raise AssertionError(msg)
         time.sleep(_POLL_S)
+
+
+def passes(seconds: float) -> None:
+    """A time in which something must not happen."""
+    end = time.monotonic() + seconds
+    wait_until(lambda: time.monotonic() > end, seconds + 10)

@@ -39,7 +39,7 @@ def test_one_leads_and_the_others_follow_one_after_the_other(company: Company, b
     wait_until(lambda: sum(each.done() for each in followers) == 1)
     assert waiting(company) == 1
     company.pass_on()
-    assert all(each.result(10) for each in followers)
+    assert all(each.result(60) for each in followers)
 
 
 def test_who_must_be_alone_waits_for_those_that_run_and_nobody_else_begins(
@@ -55,11 +55,11 @@ def test_who_must_be_alone_waits_for_those_that_run_and_nobody_else_begins(
     company.leave(alone=False)
     assert not alone.done()
     company.leave(alone=False)
-    assert alone.result(10)
+    assert alone.result(60)
     assert not company.enter(alone=False)
     assert not looking.done()
     company.leave(alone=True)
-    assert looking.result(10)
+    assert looking.result(60)
     assert company.enter(alone=False)
 
 
@@ -70,7 +70,7 @@ def test_the_end_ends_all_waits(company: Company, begin: Begin) -> None:
     wait_until(lambda: waiting(company) == 2)
     waits.append(begin(company.has_room))
     company.end()
-    assert [each.result(10) for each in waits] == [False] * 3
+    assert [each.result(60) for each in waits] == [False] * 3
     company.leave(alone=False)
 
 

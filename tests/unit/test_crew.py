@@ -11,6 +11,7 @@ from hotqueue.delivery import Delivery
 from hotqueue.worker import children, processes
 from hotqueue.worker import crew as crew_module
 from hotqueue.worker.burst import Burst
+from hotqueue.worker.children import FORK_S
 from hotqueue.worker.crew import Crew
 from hotqueue.worker.layout import Layout, new_file
 from hotqueue.worker.processes import Ended
@@ -121,9 +122,9 @@ def test_a_crashed_child_s_place_is_asked_for_again_at_its_time(bench: Bench, cl
 
 def test_a_death_that_is_seen_before_its_fork_is_reported_counts(bench: Bench) -> None:
     bench.crew.ended(Ended(11, signal.SIGKILL))
-    assert bench.crew.size == 2
+    assert len(bench.crew.children) == 2
     bench.forked(1, 11)
-    assert bench.crew.size == 1
+    assert len(bench.crew.children) == 1
 
 
 def test_the_pid_of_a_grandchild_that_was_reaped_may_come_again(bench: Bench) -> None:
@@ -131,31 +132,31 @@ def test_the_pid_of_a_grandchild_that_was_reaped_may_come_again(bench: Bench) ->
     bench.forked(2, 22)
     bench.crew.fork_failed(1, "Resource temporarily unavailable", stillborn=False)
     bench.crew.ended(Ended(11, 0))
-    bench.crew._vacant[1] = 0.0
+    bench.crew._vacancies.add([1])
     bench.crew.fill()
     bench.forked(1, 11)
-    assert bench.crew.size == 2
+    assert len(bench.crew.children) == 2
 
 
 def test_a_template_that_died_in_the_middle_of_a_fork_leaves_no_child_unknown(bench: Bench) -> None:
     child = Slot(bench.board, 1)
     assert child.take(bench.forks[0][1])  # forked, but the report is lost; slot 2 was not forked
     bench.crew.forget_unforked(bench.home)
-    assert bench.crew.size == 1
+    assert len(bench.crew.children) == 1
     assert not Slot(bench.board, 2).take(bench.forks[1][1])
     bench.crew.fill()
     assert [slot for slot, _ in bench.forks] == [1, 2, 2]
 
 
 def test_a_fork_that_is_not_answered_is_stuck(bench: Bench, clock: list[float]) -> None:
-    bench.crew._children[1].asked_s = clock[0]
-    bench.crew._children[2].asked_s = clock[0]
-    assert not bench.crew.stuck()
+    bench.crew.children[1].asked_s = clock[0]
+    bench.crew.children[2].asked_s = clock[0]
+    assert not bench.crew.children.stuck(FORK_S)
     bench.forked(1, 11)
     clock[0] += 31
-    assert bench.crew.stuck() == {bench.home}
+    assert bench.crew.children.stuck(FORK_S) == {bench.home}
     bench.forked(2, 22)
-    assert not bench.crew.stuck()
+    assert not bench.crew.children.stuck(FORK_S)
 
 
 def test_what_a_child_held_is_given_back_with_its_cause(bench: Bench) -> None:
@@ -218,7 +219,7 @@ def test_stillborn_children_are_a_problem_after_three_rounds(bench: Bench) -> No
         for slot in (1, 2):
             assert bench.crew.problem is None
             bench.crew.fork_failed(slot, "exit code 7", stillborn=True)
-            bench.crew._vacant[slot] = 0.0
+            bench.crew._vacancies.add([slot])
         bench.crew.fill()
     assert bench.crew.problem == "no child became ready, the last one ended with: exit code 7"
 
@@ -226,7 +227,7 @@ def test_stillborn_children_are_a_problem_after_three_rounds(bench: Bench) -> No
 def test_a_kernel_that_refuses_forks_is_no_problem(bench: Bench) -> None:
     for _ in range(30):
         bench.crew.fork_failed(1, "Resource temporarily unavailable", stillborn=False)
-        bench.crew._vacant[1] = 0.0
+        bench.crew._vacancies.add([1])
         bench.crew.fill()
     assert bench.crew.problem is None
 
@@ -343,11 +344,11 @@ def test_new_code_is_tried_out_with_one_child_more_and_no_place_is_given_to_anot
     assert not coming.is_proven
     for pid in (11, 12, 13):
         full.crew.ended(Ended(pid, signal.SIGSEGV))
-        assert full.crew.size == 2
-        full.crew._vacant[1] = 0.0
+        assert len(full.crew.children) == 2
+        full.crew._vacancies.add([1])
         full.crew.fill()
         full.forked(1, pid + 1)
-        assert full.crew.size == 3
+        assert len(full.crew.children) == 3
 
 
 def test_a_first_child_that_ends_before_it_is_ready_concerns_nobody_but_the_new_code(full: Bench) -> None:
@@ -358,7 +359,7 @@ def test_a_first_child_that_ends_before_it_is_ready_concerns_nobody_but_the_new_
     assert coming.problem == (1, "its first child ended with: SIGSEGV")
     assert not coming.is_proven
     full.crew.fill()
-    assert full.crew.size == 2
+    assert len(full.crew.children) == 2
     assert len(full.forks) == 2
 
 
@@ -380,7 +381,7 @@ def test_old_children_are_told_one_by_one_as_new_ones_are_ready_those_that_wait_
     full.crew.fill()
     full.crew.fill()
     assert sent == [(22, signal.SIGTERM)]
-    assert full.crew.size == 3
+    assert len(full.crew.children) == 3
     Slot(old.board, 2).stopping()
     full.crew.ended(Ended(22, 0))
     full.crew.fill()
@@ -402,7 +403,7 @@ def test_an_old_child_that_takes_long_does_not_keep_the_others_from_being_told(
     monkeypatch.setattr(children, "LINGERS_S", 0.0)
     full.crew.fill()
     assert sent == [(11, signal.SIGTERM), (22, signal.SIGTERM)]
-    assert full.crew.size == 3
+    assert len(full.crew.children) == 3
 
 
 def test_where_old_children_keep_all_places_one_makes_room_for_new_code_but_not_the_last_one(
@@ -420,7 +421,7 @@ def test_where_old_children_keep_all_places_one_makes_room_for_new_code_but_not_
     full.crew.ended(Ended(22, signal.SIGSEGV))
     full.crew.fill()
     full.forked(2, 44)
-    assert full.crew.size == 3
+    assert len(full.crew.children) == 3
     full.try_out(third)
     assert third.forks == []
     assert len(sent) == 2
@@ -429,7 +430,7 @@ def test_where_old_children_keep_all_places_one_makes_room_for_new_code_but_not_
     full.try_out(third)
     assert len(third.forks) == 1
     full.crew.fill()
-    assert full.crew.size == 3
+    assert len(full.crew.children) == 3
 
 
 def test_new_code_that_is_given_up_leaves_with_what_it_runs(full: Bench, sent: list[tuple[int, int]]) -> None:
@@ -437,12 +438,12 @@ def test_new_code_that_is_given_up_leaves_with_what_it_runs(full: Bench, sent: l
     full.crew.abandon(coming)
     full.crew.fill()
     assert sent == [(33, signal.SIGTERM)]
-    assert full.crew.has(coming)
+    assert full.crew.children.of(coming)
     Slot(coming.board, 3).stopping()
     full.crew.ended(Ended(33, 0))
-    assert not full.crew.has(coming)
+    assert not full.crew.children.of(coming)
     full.crew.fill()
-    assert full.crew.size == 2
+    assert len(full.crew.children) == 2
 
 
 def test_a_first_child_that_hangs_in_its_fork_is_killed_when_the_new_code_is_given_up(

@@ -141,11 +141,12 @@ def test_coroutines_of_all_seats_share_one_loop_and_plain_functions_their_thread
 
 
 def test_a_thread_that_waits_in_c_code_is_interrupted_when_that_returns() -> None:
-    begun = threading.Event()
+    begun, gate = threading.Event(), threading.Lock()
+    gate.acquire()
 
     def handle(_: object) -> None:
         begun.set()
-        time.sleep(0.2)
+        gate.acquire()
         begun.clear()
 
     executor = ThreadExecutor(assignments(handle), count)
@@ -154,6 +155,7 @@ def test_a_thread_that_waits_in_c_code_is_interrupted_when_that_returns() -> Non
     running.start()
     begun.wait()
     executor.interrupt_if(lambda: True)
+    gate.release()
     running.join()
     assert (found[0].outcome, type(found[0].error)) == ("failed", SoftTimeLimit)
     assert begun.is_set()

@@ -16,7 +16,7 @@ import structlog
 from hotqueue import events
 from hotqueue.delivery import CURRENT, Delivery
 from hotqueue.frame import id_text
-from hotqueue.worker import logs
+from hotqueue.worker import journal, logs
 
 log = logging.getLogger("shop.orders")
 
@@ -201,6 +201,29 @@ def test_by_itself_a_pipe_gets_json(capfd: pytest.CaptureFixture[str]) -> None:
     logs.configure("info", "auto")
     done()
     assert lines(capfd)[0]["event"] == "message.done"
+
+
+@pytest.mark.parametrize(
+    ("stream", "marks"), [("{0}:{1}", ["<6>", "<3>", "<3>"]), ("{0}:1{1}", ["", "", ""])]
+)
+def test_journald_alone_is_told_how_bad_each_line_is(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, stream: str, marks: list[str]
+) -> None:
+    stderr = os.fstat(2)
+    monkeypatch.setenv("JOURNAL_STREAM", stream.format(stderr.st_dev, stderr.st_ino))
+    logs.configure("info", "console")
+    done()
+    log.error("one\ntwo")
+    said = capfd.readouterr().err.splitlines()
+    assert [line.partition(">")[0] + ">" if line.startswith("<") else "" for line in said] == marks
+
+
+@pytest.mark.parametrize(
+    ("level", "mark"),
+    [(50, "<2>"), (40, "<3>"), (35, "<4>"), (30, "<4>"), (20, "<6>"), (10, "<7>"), (0, "<7>")],
+)
+def test_a_level_has_the_priority_that_syslog_gives_it(level: int, mark: str) -> None:
+    assert journal.priority(level) == mark
 
 
 def test_an_application_that_configured_nothing_gets_our_form(capfd: pytest.CaptureFixture[str]) -> None:

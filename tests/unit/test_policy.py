@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hotqueue.worker import policy
+from hotqueue.worker import cgroups, policy
 from hotqueue.worker.policy import Death
 
 HOUR_MS = 3_600_000
@@ -78,24 +78,36 @@ def test_a_ctrl_c_within_a_second_of_the_stop_is_the_same_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("files", "cpus"),
+    ("group", "files", "cpus"),
     [
-        ({}, 64),
-        ({"cpu.max": "max 100000\n"}, 64),
-        ({"cpu.max": "150000 100000\n"}, 2),
-        ({"cpu.max": "20000 100000\n"}, 1),
-        ({"cpu.max": "nonsense"}, 64),
-        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 64),
-        ({"cpu/cpu.cfs_quota_us": "400000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 4),
+        ("0::/", {}, 64),
+        ("0::/", {"cpu.max": "max 100000\n"}, 64),
+        ("0::/", {"cpu.max": "150000 100000\n"}, 2),
+        ("0::/", {"cpu.max": "20000 100000\n"}, 1),
+        ("0::/", {"cpu.max": "nonsense"}, 64),
+        ("0::/system.slice/a.service", {"system.slice/a.service/cpu.max": "150000 100000\n"}, 2),
+        ("0::/system.slice/a.service", {"system.slice/b.service/cpu.max": "150000 100000\n"}, 64),
+        (
+            "0::/few.slice/a.service",
+            {"few.slice/a.service/cpu.max": "800000 100000\n", "few.slice/cpu.max": "300000 100000\n"},
+            3,
+        ),
+        ("0::/from/outside", {"cpu.max": "150000 100000\n"}, 2),
+        ("4:cpu,cpuacct:/", {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 64),
+        ("4:cpu,cpuacct:/", {"cpu/cpu.cfs_quota_us": "400000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 4),
+        ("4:cpu:/a", {"cpu/a/cpu.cfs_quota_us": "400000\n", "cpu/a/cpu.cfs_period_us": "100000\n"}, 4),
     ],
 )
-def test_a_cgroup_s_quota_limits_the_usable_cpus(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], cpus: int
+def test_the_quotas_of_a_cgroup_and_of_those_around_it_limit_the_usable_cpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: str, files: dict[str, str], cpus: int
 ) -> None:
     for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
-    monkeypatch.setattr(policy, "CGROUP", tmp_path)
+        (tmp_path / "fs" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "fs" / name).write_text(text)
+    own = tmp_path / "cgroup"
+    own.write_text(f"{group}\n")
+    monkeypatch.setattr(cgroups, "PROC_CGROUP", own)
+    monkeypatch.setattr(cgroups, "CGROUPS", tmp_path / "fs")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: range(64), raising=False)
     assert policy.usable_cpus()[0] == cpus
 

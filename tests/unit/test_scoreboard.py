@@ -14,6 +14,7 @@ from hotqueue.worker.layout import BUSY, IDLE, NO_CLAIM, STARTING, STOPPING, Lay
 from hotqueue.worker.reading import Place, Running
 from hotqueue.worker.scoreboard import Scoreboard
 from hotqueue.worker.seat import FRESH_NS, Seat, Slot
+from tests.support.waiting import wait_until
 
 QUEUES = ["emails", "images"]
 
@@ -182,11 +183,16 @@ def test_a_reader_never_sees_a_mixture_of_two_messages(board: Scoreboard, descri
                 seat.started(one, time.monotonic_ns())
     try:
         seen = set()
-        for _ in range(20_000):
-            found = running(board, 1)
-            if found:
-                assert found.id
-                seen.add((found.queue, found.id[-1]))
+
+        def has_seen_both() -> bool:
+            for _ in range(20_000):
+                found = running(board, 1)
+                if found:
+                    assert found.id
+                    seen.add((found.queue, found.id[-1]))
+            return len(seen) >= 2
+
+        wait_until(has_seen_both)
         assert seen == {("emails", "1"), ("images", "2")}
     finally:
         os.kill(writer, signal.SIGKILL)

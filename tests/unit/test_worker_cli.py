@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from hotqueue.worker import cli
+from hotqueue.worker.settings import from_pyproject
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +39,7 @@ def complaint(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["tasks", "--max-memory=nan"], "'--max-memory': nan is no number"),
         (["tasks", "-t-1"], "'-t' / '--shutdown-timeout': -1.0 is not in the range x>=0"),
         (["tasks", "-tnan"], "nan is no number"),
-        (["tasks", "-tsoon"], "'soon' is not a valid number of seconds"),
+        (["tasks", "-tsoon"], "'soon' is not a valid number of seconds: write 30, or 30s, 10m, 2h, 1d"),
         (["tasks", "--max-crashes=0"], "0 is not in the range x>=1"),
         (["tasks", "-Qjobs,a=2"], "'jobs,a=2' mixes an order with weights: write a,b or a=5,b=1"),
         (["tasks", "-Qjobs=0"], "'jobs=0': a weight is a whole number from 1"),
@@ -58,6 +59,21 @@ def test_an_option_that_cannot_be_is_named(
     capsys: pytest.CaptureFixture[str], options: list[str], expected: str
 ) -> None:
     assert expected in complaint(capsys, *options)
+
+
+def test_lengths_of_time_may_have_a_unit_wherever_they_are_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pyproject.toml").write_text("[tool.hotqueue]\nmax-dead-age = '30d'\ntime-limit = 60")
+    monkeypatch.setenv("HOTQUEUE_SOFT_TIME_LIMIT", "0.5m")
+    settings, _ = cli.command.main(
+        ["tasks", "-t", "1.5h", "--connect-timeout=0"],
+        standalone_mode=False,
+        auto_envvar_prefix="HOTQUEUE",
+        default_map=from_pyproject(tmp_path / "pyproject.toml", {"max_dead_age", "time_limit"}),
+    )
+    assert (settings.shutdown_timeout, settings.connect_timeout) == (5400, 0)
+    assert (settings.max_dead_age, settings.time_limit, settings.soft_time_limit) == (30 * 86400, 60, 30)
 
 
 def test_a_variable_that_cannot_be_is_named(
