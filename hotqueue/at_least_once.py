@@ -8,8 +8,9 @@ queue.
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from hotqueue import events, identity, keys, scripts
 from hotqueue.connection import Connection
@@ -199,24 +200,13 @@ class AtLeastOnce:
     def bury(self, delivery: Delivery, frame: bytes) -> None:
         """Bury it under the claim number; a failure is made good by the script that retires this life."""
         life = self._fated(delivery, "bury", frame)
-        self.open()
-        if self._life is not life:
-            return
-        with self._risk():
-            number = scripts.bury(
-                self._connection, self._queue, life.name, life.claim.number, done=delivery.index, frame=frame
-            )
-        self._settled(life, number)
+        self._settle(life, partial(scripts.bury, done=delivery.index, frame=frame))
 
     def retry(self, delivery: Delivery, frame: bytes, delay_s: float) -> None:
         """Put it aside under the claim number. If that fails it comes back at once, but as `frame`."""
         life = self._fated(delivery, "replace", frame)
-        with self._risk():
-            number = scripts.retry(
-                self._connection, self._queue, life.name, life.claim.number,
-                done=delivery.index, frame=frame, delay_ms=delay_s * 1000,
-            )  # fmt: skip
-        self._settled(life, number)
+        delay_ms = delay_s * 1000
+        self._settle(life, partial(scripts.retry, done=delivery.index, frame=frame, delay_ms=delay_ms))
 
     def give_back(self) -> None:
         """Release what was taken and is not done, then acknowledge the rest.
@@ -239,10 +229,23 @@ class AtLeastOnce:
         life.claim.done, life.claim.frame, life.claim.fate = delivery.index, frame, fate
         return life
 
-    def _settled(self, life: Life, number: int | None) -> None:
+    def _settle(self, life: Life, script: Callable[..., int | None]) -> None:
+        """Run a script that ends a message and begins a new claim of what is held.
+
+        Where the server has hung up while a handler ran, nothing is under way, and another connection will
+        do for this. The next life tells whoever watches by what name that one can be unblocked.
+        """
+        with self._risk():
+            self._connection.open()
+            number = script(self._connection, self._queue, life.name, life.claim.number)
         if number is None:
             self._lost(life)
             return
+        self._settled(life, number)
+        if not self._has_connection:
+            self.abandon()
+
+    def _settled(self, life: Life, number: int) -> None:
         # Asked after the reply: what was taken back of the old claim was revoked before, what was not
         # never will be, as the number is another one now.
         is_revoked = self._progress.is_revoked(self._queue)

@@ -144,13 +144,17 @@ class Consumer:
         A queue that was empty a moment ago is asked only if all others are: each question is a round trip.
         """
         order, now_s = self._open_queues(), time.monotonic()
-        lately = [queue for queue in order if now_s < self._empty_until_s.get(queue, 0.0)]
-        if not self._take_first([queue for queue in order if queue not in lately]):
+        others: list[str] = []
+        lately: list[str] = []
+        for queue in order:
+            (lately if now_s < self._empty_until_s.get(queue, 0.0) else others).append(queue)
+        if not self._take_first(others):
             self._take_first(lately)
+        all_open = len(order) == len(self._lanes)
         served = self._ready[0].lane if self._ready else None
         for lane in self._all:
             if lane is not served and lane not in self._aside:
-                self._acknowledge(lane, keeps=any(queue in order for queue in lane.queues))
+                self._acknowledge(lane, keeps=all_open or any(queue in order for queue in lane.queues))
         self._recovered()
         return bool(self._ready)
 

@@ -1,5 +1,7 @@
 """The names of all keys in Redis. Every key of one queue lives in one Cluster slot."""
 
+import re
+
 from hotqueue.errors import ConfigurationError
 
 QUEUES = "{hotqueue:}:queues"
@@ -9,6 +11,7 @@ WATCHED = (
 )
 SAYS = ("status", "deaths")  # the fields of a supervisor
 _FORBIDDEN = frozenset("{},=")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def check_name(name: object) -> str:
@@ -21,6 +24,9 @@ def check_name(name: object) -> str:
         raise ConfigurationError(msg)
     if bad := sorted(_FORBIDDEN.intersection(name)):
         msg = f"queue name {name!r} has {' '.join(bad)}: the characters {{ }} , = are reserved"
+        raise ConfigurationError(msg)
+    if _CONTROL.search(name):
+        msg = f"queue name {name!r} has control characters: it stands in titles of processes and in lines"
         raise ConfigurationError(msg)
     try:
         name.encode()

@@ -277,7 +277,7 @@ def queue_at(server: LiveServer) -> HotQueue:
     return HotQueue(Q, url=server.url)
 
 
-@pytest.mark.parametrize("word", ["ack", "reject"])
+@pytest.mark.parametrize("word", ["ack", "retry", "reject"])
 def test_a_server_that_hangs_up_while_nothing_is_asked_leaves_nothing_in_doubt(
     queue: HotQueue, client: redis.Redis, word: str
 ) -> None:
@@ -286,11 +286,14 @@ def test_a_server_that_hangs_up_while_nothing_is_asked_leaves_nothing_in_doubt(
     for delivery in queue.deliveries(timeout=0.1):
         seen.append(delivery.message)
         client.client_kill_filter(_type="normal", skipme=True)
-        delivery.ack() if word == "ack" else delivery.reject("no")
+        getattr(delivery, word)(**{"ack": {}, "retry": {"delay": 1000}, "reject": {"reason": "no"}}[word])
         assert client.keys("*:inflight:*") == []
     assert seen == ["a", "b"]
-    assert len(dead(client)) == (0 if word == "ack" else 2)
-    assert left_over(client) - {keys.dead(Q), keys.retired(Q)} == set()
+    assert (client.zcard(keys.delayed(Q)), len(dead(client))) == (
+        2 * (word == "retry"),
+        2 * (word == "reject"),
+    )
+    assert left_over(client) - {keys.delayed(Q), keys.dead(Q), keys.retired(Q)} == set()
 
 
 def test_what_leaves_a_loop_is_not_replaced_by_the_redis_that_has_gone(tmp_path: Path) -> None:

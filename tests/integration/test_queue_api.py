@@ -444,6 +444,8 @@ BAD_ARGUMENTS = {
     "has { }: the characters": {"name": "a{b}"},
     "has ,: the characters": {"name": "a,b"},
     "must not be empty": {"name": ""},
+    "has control characters": {"name": "a\0b"},
+    r"'a\\nb' has control characters": {"name": "a\nb"},
     "must be a str, got bytes": {"name": b"a"},
     "not text that can be written as UTF-8": {"name": "\ud800"},
     "unknown scheme 'http'": {"url": "http://localhost"},
