@@ -166,8 +166,14 @@ class Handler(Generic[P, R]):
             what = f"{len(args)} arguments and a message" if args else "a message alone"
             msg = f"handler {self.__qualname__} ({self.where}) cannot be called with {what}: {error}"
             if not args:
-                msg += "; a method is named as MODULE:object.method"
+                msg += f"; {self._how_to_be_called}"
             raise ConfigurationError(msg) from error
+
+    @property
+    def _how_to_be_called(self) -> str:
+        if "." in self.__qualname__.rpartition("<locals>.")[2]:
+            return "a method is named as MODULE:object.method"
+        return "a message is one value: send a dict or a tuple, and take it apart in the handler"
 
 
 def register(handler: Handler[..., Any]) -> None:
@@ -214,10 +220,13 @@ def _arguments_before_message(function: Callable[..., Any]) -> int | None:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
         return None
+    name = getattr(function, "__qualname__", repr(function))
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        msg = f"{name} has a yield, so to call it only makes a generator and runs nothing of it"
+        raise ConfigurationError(msg)
     positional = [p for p in parameters if p.kind in {p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD}]
     variable = any(p.kind is p.VAR_POSITIONAL for p in parameters)
     if not positional and not variable:
-        name = getattr(function, "__qualname__", repr(function))
         msg = f"{name} takes no message: give it one positional argument"
         raise ConfigurationError(msg)
     if variable or any(p.default is not p.empty for p in positional):

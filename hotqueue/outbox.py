@@ -47,6 +47,8 @@ class Terms:
             _check_key(self.unique)
             if self._delay_s >= seconds_of("unique_for", self.unique_for):
                 _refuse("unique_for= must be longer than the delay: the key would be free before it is due")
+        elif self.unique_for != UNIQUE_FOR_S:
+            _refuse("unique_for= says how long the key of unique= is taken: give both")
         if self.expires_s is not None and self._delay_s > 0 and self._delay_s >= self.expires_s:
             _refuse("expires= must be longer than the delay: it would be too old before it is due")
 

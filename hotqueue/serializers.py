@@ -91,6 +91,8 @@ def _codec(
                 body = body.encode()
         except Exception as error:
             msg = f"cannot write a message of type {type(message).__name__} as {name}: {_cause(error)}"
+            if callable(message):
+                msg += " (a message is data: to have a handler run, call its send)"
             raise BadMessage(msg) from error
         if isinstance(body, bytes):
             return body
@@ -102,11 +104,19 @@ def _codec(
             return loads(body)
         except Exception as error:
             msg = f"cannot read {len(body)} bytes as {name}: {_cause(error)}"
-            if name == "pickle" and body.startswith(_JSON_BEGINS):
-                msg += " (it may be JSON: give both sides the same serializer)"
+            if name == "pickle":
+                msg += _unpickling_hint(body, error)
             raise BadMessage(msg) from error
 
     return Codec(code, name, framed, checked_dumps, checked_loads)
+
+
+def _unpickling_hint(body: bytes, error: Exception) -> str:
+    if body.startswith(_JSON_BEGINS):
+        return " (it may be JSON: give both sides the same serializer)"
+    if isinstance(error, AttributeError) and b"__main__" in body:
+        return " (its class is in the script that sent it: put it into a module that both sides import)"
+    return ""
 
 
 def _cause(error: Exception) -> str:

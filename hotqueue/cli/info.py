@@ -17,7 +17,10 @@ from hotqueue.stats import Stats
 
 LOOKS_APART_S = 1.0
 HEAD = ("queue", "waiting", "in flight", "delayed", "dead", "oldest", "in/s", "out/s", "consumers")
-_NONE_KNOWN = "No queue is known there yet: one is listed once a worker or `hotqueue send` has used it."
+_NONE_KNOWN = (
+    "No queue is known there yet: one is listed once a worker or `hotqueue send` has used it."
+    " `hotqueue info QUEUE` counts any."
+)
 
 
 @click.command()

@@ -80,7 +80,7 @@ def _first(own: float | None, general: float | None) -> float | None:
 def _check_module_name(name: str) -> None:
     if name.endswith(".py") or "/" in name:
         module = name.removesuffix(".py").strip("./").replace("/", ".")
-        msg = f"{name!r} is a file: name the module, as {module}"
+        msg = f"{name!r} is a path: name the module, as {module}"
         raise ConfigurationError(msg)
     if not all(part.isidentifier() for part in name.split(".")):
         msg = f"{name!r} is not the name of a module: write it as myapp.tasks"
@@ -153,7 +153,8 @@ def _one_per_queue(found: Iterable[AnyHandler], targets: Iterable[str]) -> dict[
             other = by_queue[name]
             msg = (
                 f"two handlers for queue {name!r}: {other.__qualname__} ({other.where})"
-                f" and {handler.__qualname__} ({handler.where}); name the one as MODULE:HANDLER"
+                f" and {handler.__qualname__} ({handler.where}):"
+                " give each a queue of its own, or name the one as MODULE:HANDLER"
             )
             raise ConfigurationError(msg)
         by_queue[name] = handler

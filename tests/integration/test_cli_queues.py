@@ -129,8 +129,12 @@ def test_on_a_terminal_a_look_takes_the_place_of_the_one_before(redis_url: str, 
     assert terminal.exitstatus == 0
 
 
-def test_where_no_queue_is_known_info_says_so(admin: Admin) -> None:
-    assert admin("info").startswith("No queue is known there yet")
+def test_where_no_queue_is_known_info_says_so(admin: Admin, client: redis.Redis) -> None:
+    client.rpush(keys.key_for_name("texts"), "a")
+    said = admin("info")
+    assert said.startswith("No queue is known there yet")
+    assert said.endswith("`hotqueue info QUEUE` counts any.\n")
+    assert admin.json("info", "texts")[0]["queues"][0]["waiting"] == 1
     (found,) = admin.json("info")
     assert found["queues"] == []
 

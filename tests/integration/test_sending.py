@@ -410,6 +410,7 @@ def test_a_server_that_dies_before_it_confirms_leaves_the_outcome_unknown(tmp_pa
         ({"expires": 5, "delay": 6}, "expires= must be longer than the delay: it would be too old before"),
         ({"expires": 5, "delay": timedelta(seconds=5)}, "expires= must be longer than the delay"),
         ({"expires": 5, "at": datetime(2099, 1, 1, tzinfo=UTC)}, "expires= must be longer than the delay"),
+        ({"unique_for": 60}, "unique_for= says how long the key of unique= is taken: give both"),
         ({"unique": "k", "unique_for": -1}, "unique_for must be seconds"),
         ({"unique": ""}, "unique= must be text of 1 to 512 bytes, got ''"),
         ({"unique": "k" * 513}, "unique= must be text of 1 to 512 bytes, got 'kkk"),

@@ -142,11 +142,15 @@ def test_a_module_of_a_package_is_found_in_the_current_folder(write: Write) -> N
         ("from hotqueue import HotQueue\nHotQueue('a').dequeue(block=True)", "HERE:2: "),
         (
             f"{textwrap.dedent(TWO)}\n@a.worker\ndef again(message): ...",
-            "two handlers for queue 'a': do_a (HERE:5) and again (HERE:13); name the one as MODULE:HANDLER",
+            "two handlers for queue 'a': do_a (HERE:5) and again (HERE:13): give each a queue of its own",
         ),
         (
             "from hotqueue import HotQueue\n@HotQueue('a').worker\ndef f(one, two): ...",
             "handler f (HERE:2) cannot be called with a message alone: missing a required argument: 'two'",
+        ),
+        (
+            "from hotqueue import HotQueue\n@HotQueue('a').worker\ndef f(one, two): ...",
+            "'two'; a message is one value: send a dict or a tuple, and take it apart in the handler",
         ),
     ],
 )
@@ -163,8 +167,9 @@ def test_an_application_that_cannot_be_served_is_described_in_one_line(
         ("nowhere", "there is no module 'nowhere' in "),
         ("nowhere.tasks", "there is no module 'nowhere' in "),
         ("shop.nowhere", "there is no module 'shop.nowhere' in "),
-        ("tasks.py", "'tasks.py' is a file: name the module, as tasks"),
-        ("./shop/tasks.py", "'./shop/tasks.py' is a file: name the module, as shop.tasks"),
+        ("tasks.py", "'tasks.py' is a path: name the module, as tasks"),
+        ("./shop/tasks.py", "'./shop/tasks.py' is a path: name the module, as shop.tasks"),
+        ("shop/", "'shop/' is a path: name the module, as shop"),
         (".tasks", "'.tasks' is not the name of a module: write it as myapp.tasks"),
         ("", "'' is not the name of a module: write it as myapp.tasks"),
         ("tasks:nothing", "tasks:nothing: tasks has no attribute 'nothing'"),

@@ -4,6 +4,7 @@ import asyncio
 import functools
 import importlib.util
 import inspect
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,18 @@ def test_a_function_without_an_argument_is_refused_where_it_is_decorated(queue: 
 
     with pytest.raises(ConfigurationError, match="takes no message"):
         queue.worker(lambda *, message: message)
+
+
+def test_a_function_with_a_yield_is_refused_where_it_is_decorated(queue: HotQueue) -> None:
+    def rows(message: int) -> Iterator[int]:
+        yield message
+
+    async def pages(message: int) -> AsyncIterator[int]:
+        yield message
+
+    for function in (rows, pages):
+        with pytest.raises(ConfigurationError, match=rf"{function.__name__} has a yield, so to call it"):
+            queue.worker(function)
 
 
 @pytest.mark.parametrize(

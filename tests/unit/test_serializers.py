@@ -239,6 +239,20 @@ def test_json_where_a_pickle_should_be_is_told_so(body: bytes) -> None:
         codec_for("pickle").loads(body)
 
 
+def test_a_class_of_the_script_that_sent_it_is_told_to_move_into_a_module() -> None:
+    body = b"\x80\x04\x8c\x08__main__\x8c\x07Nowhere\x93."
+    with pytest.raises(
+        BadMessage, match=r"Can't get attribute 'Nowhere' .* \(its class is in the script that sent"
+    ):
+        codec_for("pickle").loads(body)
+
+
+@pytest.mark.parametrize("name", ["pickle", "json"])
+def test_a_function_is_no_message_and_told_so(name: str) -> None:
+    with pytest.raises(BadMessage, match=r"\(a message is data: to have a handler run, call its send\)$"):
+        codec_for(name).dumps(lambda: None)
+
+
 @pytest.mark.parametrize(
     "failure",
     [MemoryError(), RecursionError(), Unprintable(), ValueError("two\nlines\n" * 500), StopIteration()],
