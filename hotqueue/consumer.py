@@ -22,7 +22,8 @@ from hotqueue.watch import NO_WATCH
 
 BACK_OFF_S = (0.1, 30.0)
 LOOK_EVERY_S = 0.5  # where Redis lets nobody wait, or a queue is paused or set aside
-EMPTY_S = 0.005  # a queue that was empty is not asked again, while others have something
+EMPTY_S = 0.005  # a queue that was empty is not asked again, while others have something, or longer:
+EMPTY_TIMES = 4.0  # as long as it takes to ask all, so that a fifth of the time goes into such questions
 _MOST_DOUBLINGS = 20
 # A full server refuses BLMOVE, an ACL that or a watch; to take by script still works, and must, to drain it.
 MAY_TAKE = {"OOM", "NOPERM", NO_WATCH}
@@ -172,7 +173,9 @@ class Consumer:
             if delivery is not None:
                 self._ready.append(delivery)
                 return True
-            self._empty_until_s[queue] = begun_s + EMPTY_S
+            now_s = time.monotonic()
+            longer_s = EMPTY_TIMES * len(self._lanes) * (now_s - begun_s)
+            self._empty_until_s[queue] = now_s + max(EMPTY_S, min(LOOK_EVERY_S, longer_s))
         return False
 
     def _acknowledge(self, lane: Lane, *, keeps: bool) -> None:

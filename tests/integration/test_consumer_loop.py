@@ -142,6 +142,21 @@ def test_queues_that_are_empty_are_not_asked_before_each_message_of_another(
     assert calls(client)["evalsha"] < 10 + 4 * len(NAMES)
 
 
+def test_however_many_queues_are_empty_most_of_the_work_is_for_the_one_that_is_not(
+    redis_url: str, client: redis.Redis
+) -> None:
+    names = [f"queue{number}" for number in range(100)]
+    ran: list[str] = []
+    loop = Loop(redis_url, ran.append, lanes=[at_least_once(redis_url, name) for name in names])
+    loop.queues["queue50"].enqueue(*map(str, range(500)))
+    for lane in loop.lanes:
+        lane.open()
+    client.config_resetstat()
+    loop.run()
+    assert len(ran) == 500
+    assert calls(client)["evalsha"] < 500 * 10  # to ask all before each message, it was 50,000
+
+
 def test_what_comes_into_a_queue_that_was_just_empty_is_found_before_the_loop_ends(redis_url: str) -> None:
     ran: list[str] = []
 
@@ -227,6 +242,7 @@ def test_a_claim_does_not_wait_long_while_a_queue_before_it_has_messages(
     redis_url: str, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(consumer, "EMPTY_S", 0.0)
+    monkeypatch.setattr(consumer, "EMPTY_TIMES", 0.0)
     now_s = 100.0
     waiting: list[int] = []
 
