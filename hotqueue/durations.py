@@ -25,3 +25,8 @@ def seconds_of(name: str, value: object) -> float:
         return float(seconds)
     msg = f"{name} must be seconds or a timedelta, not negative, got {value!r}"
     raise ConfigurationError(msg)
+
+
+def idle_of(timeout: Seconds | None) -> float | None:
+    """Return after how many idle seconds a loop ends; None for never, which 0 means too."""
+    return None if timeout is None else seconds_of("timeout", timeout) or None

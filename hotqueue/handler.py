@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec,
 from hotqueue.caretaker import Caretaker
 from hotqueue.connection import CONSUMER_TIMEOUT_S, Connection
 from hotqueue.consumer import consume_here
-from hotqueue.durations import Seconds, seconds_of
+from hotqueue.durations import Seconds, idle_of, seconds_of
 from hotqueue.errors import ConfigurationError
 from hotqueue.execution import is_in_event_loop
 from hotqueue.pace import MOST
@@ -38,7 +38,7 @@ class Options:
     """What the decorator was given; `timeout` (seconds) and `block` concern only `Handler.run`."""
 
     delivery: Mode = "at-least-once"
-    timeout: float | None = None
+    timeout: Seconds | None = None
     block: bool = True
     retries: int | None = None
     backoff: Backoff | None = None
@@ -63,6 +63,7 @@ class Options:
         at_most_once = self.delivery == "at-most-once"
         policy = retries_from(self.retries, self.backoff, self.retry_on, at_most_once=at_most_once)
         object.__setattr__(self, "policy", policy)
+        idle_of(self.timeout)
         for name in ("max_age", "time_limit", "soft_time_limit"):
             given = getattr(self, name)
             object.__setattr__(self, f"{name}_s", None if given is None else seconds_of(name, given))
@@ -114,7 +115,7 @@ class Handler(Generic[P, R]):
         """Show the name and the queue."""
         return f"<Handler {self.__module__}.{self.__qualname__} for queue {self.queue.name!r}>"
 
-    def run(self, *args: Any, timeout: float | None = None, block: bool | None = None) -> None:
+    def run(self, *args: Any, timeout: Seconds | None = None, block: bool | None = None) -> None:
         """Consume in this process and thread; `args` come before the message.
 
         Ends after `timeout` idle seconds (None or 0: never), or with `block=False` as soon as the queue is
@@ -130,7 +131,7 @@ class Handler(Generic[P, R]):
         self.check_callable_with_message(*args)
         own = self.options
         timeout = own.timeout if timeout is None else timeout
-        idle_s = (timeout or None) if (own.block if block is None else block) else 0.0
+        idle_s = idle_of(timeout) if (own.block if block is None else block) else 0.0
         with contextlib.closing(Connection(self.queue.address, CONSUMER_TIMEOUT_S)) as connection:
             connection.open()
             if own.delivery == "at-least-once":

@@ -15,7 +15,7 @@ from hotqueue.caretaker import Caretaker
 from hotqueue.connection import CONSUMER_TIMEOUT_S, Connection
 from hotqueue.dead import DeadLetters
 from hotqueue.delivery import Lane, Progress
-from hotqueue.durations import Seconds, seconds_of
+from hotqueue.durations import Seconds, idle_of, seconds_of
 from hotqueue.ending import Assignment
 from hotqueue.envelope import MAX_SIZE, Envelope
 from hotqueue.errors import BadMessage, ConfigurationError
@@ -202,7 +202,7 @@ class HotQueue:
         """
         return Batch(self._outbox, lambda: self._envelope, count, bytes, seconds)
 
-    def dequeue(self, block: bool = False, timeout: float | None = None) -> Any:
+    def dequeue(self, block: bool = False, timeout: Seconds | None = None) -> Any:
         """Return the message at the head of the queue, or None.
 
         With `block` wait for one, at most `timeout` seconds (None or 0: for ever). The message is yours
@@ -222,7 +222,7 @@ class HotQueue:
 
     get = dequeue
 
-    def consume(self, block: bool = True, timeout: float | None = None) -> Iterator[Any]:
+    def consume(self, block: bool = True, timeout: Seconds | None = None) -> Iterator[Any]:
         """Yield messages as they come.
 
         Ends after `timeout` idle seconds (None or 0: never), or with `block=False` as soon as the queue is
@@ -247,7 +247,7 @@ class HotQueue:
                 finally:
                     reader.begin(delivery)
 
-    def deliveries(self, timeout: float | None = None) -> Iterator[OwnDelivery]:
+    def deliveries(self, timeout: Seconds | None = None) -> Iterator[OwnDelivery]:
         """Yield deliveries, at least once, for a loop of your own: settle each by `ack`, `retry` or `reject`.
 
         Ends after `timeout` idle seconds (None or 0: never), or on Ctrl-C while it waits. What was not
@@ -257,7 +257,7 @@ class HotQueue:
         refuse_while_importing("deliveries()")
         caretaker = Caretaker(self.name, self.address)
         lane = self.lane("at-least-once", caretaker)
-        return OwnLoop(self.name, self.address, lane, caretaker, lambda: self._envelope).run(timeout)
+        return OwnLoop(self.name, self.address, lane, caretaker, lambda: self._envelope).run(idle_of(timeout))
 
     @overload
     def worker(self, function: Callable[P, R], /) -> Handler[P, R]: ...
@@ -274,7 +274,7 @@ class HotQueue:
         time_limit: Seconds = ...,
         soft_time_limit: Seconds = ...,
         prefetch: int = ...,
-        timeout: float | None = ...,
+        timeout: Seconds | None = ...,
         block: bool = ...,
     ) -> Callable[[Callable[P, R]], Handler[P, R]]: ...
     def worker(self, function: Any = None, /, **options: Any) -> Any:
@@ -336,5 +336,5 @@ class HotQueue:
             handler.options.max_age_s,
         )
 
-    def _reader(self, block: bool, timeout: float | None) -> Reader:
+    def _reader(self, block: bool, timeout: Seconds | None) -> Reader:
         return Reader(self.name, self._pool, lambda: self._envelope, block=block, timeout=timeout)

@@ -11,6 +11,7 @@ from typing import Any, Self
 from hotqueue import events
 from hotqueue.at_most_once import AtMostOnce
 from hotqueue.delivery import Delivery, Unwatched
+from hotqueue.durations import Seconds, idle_of
 from hotqueue.ending import one_line
 from hotqueue.envelope import Envelope, id_of, noted, trail_of
 from hotqueue.errors import NotSent, OutcomeUnknown
@@ -34,13 +35,13 @@ class Reader:
         envelope: Callable[[], Envelope],
         *,
         block: bool,
-        timeout: float | None,
+        timeout: Seconds | None,
     ) -> None:
         """With `block`, `receive` waits `timeout` seconds, or for ever if that is None or 0."""
         self._queue = queue
         self._pool = pool
         self._envelope = envelope  # asked for anew for each message, because it may change
-        self._timeout = timeout
+        self._timeout = idle_of(timeout)
         self._connection = pool.take()
         self._lane = AtMostOnce((queue,), self._connection, Unwatched())
         self._wakeup = Wakeup() if block else None

@@ -4,6 +4,7 @@ import json
 import pickle
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
@@ -115,6 +116,29 @@ def test_what_is_there_is_handed_out_however_short_the_timeout(queue: HotQueue) 
     queue.enqueue("a", "b")
     assert queue.dequeue(block=True, timeout=1e-9) == "a"
     assert next(queue.consume(timeout=1e-9)) == "b"
+
+
+WAITS: list[Callable[[HotQueue, Any], object]] = [
+    lambda queue, timeout: queue.dequeue(block=True, timeout=timeout),
+    lambda queue, timeout: list(queue.consume(timeout=timeout)),
+    lambda queue, timeout: list(queue.deliveries(timeout=timeout)),
+    lambda queue, timeout: queue.worker(print).run(timeout=timeout),
+    lambda queue, timeout: queue.worker(timeout=timeout)(print).run(),
+]
+
+
+@pytest.mark.parametrize("wait", WAITS, ids=["dequeue", "consume", "deliveries", "run", "worker"])
+def test_a_timeout_may_be_a_timedelta_and_must_be_a_time(
+    queue: HotQueue, wait: Callable[[HotQueue, Any], object]
+) -> None:
+    assert wait(queue, timedelta(milliseconds=1)) in (None, [])
+    queue.enqueue("a")
+    for wrong in (-1, "3", True):
+        with pytest.raises(
+            ConfigurationError, match="timeout must be seconds or a timedelta, not negative, got"
+        ):
+            wait(queue, wrong)
+    assert len(queue) == 1
 
 
 @pytest.mark.parametrize("forever", [None, 0])
