@@ -48,7 +48,7 @@ def on_child_stop(hook: Hook) -> Hook:
 
 
 def on_stop(hook: Hook) -> Hook:
-    """Call it once, where `on_start` was, after the last child, for two seconds. An error is logged."""
+    """Call it once, where `on_start` was, after the last child. It has five seconds. An error is logged."""
     return _register(STOP, hook)
 
 

@@ -14,7 +14,7 @@ from hotqueue import __version__
 from hotqueue.worker import processes, signals
 from hotqueue.worker.settings import Settings
 
-END_S = 2.0
+END_S = 5.0
 
 
 class TemplateLink:
@@ -115,7 +115,7 @@ class TemplateLink:
             self._socket.close()
             # While it imports, it has no ear for us.
             self._kill_s = time.monotonic() + (END_S if self.is_ready else 0.0)
-        if time.monotonic() >= self._kill_s:
+        if not self.has_ended and time.monotonic() >= self._kill_s:
             self.is_late = self.is_ready
             self.kill()
 

@@ -1,11 +1,14 @@
 """What an application has done around its processes and handlers."""
 
+import os
 import re
 import signal
 from collections import Counter
 
 import pytest
 
+from hotqueue.worker.settings import Settings
+from hotqueue.worker.template_link import TemplateLink
 from tests.support.shop import Shop, ready
 from tests.support.waiting import wait_until
 
@@ -168,5 +171,16 @@ def test_an_on_stop_hook_that_does_not_end_is_killed_and_that_is_said(shop: Shop
         worker.signal(signal.SIGTERM)
         assert worker.wait() == 1
         (said,) = worker.events("hook.failed")
-        assert (said["hook"], said["reason"]) == ("on_stop", "it did not end within 2 s")
+        assert (said["hook"], said["reason"]) == ("on_stop", "it did not end within 5 s")
         assert worker.events("supervisor.stopped")[0]["code"] == 1
+
+
+def test_a_template_that_was_killed_before_it_was_told_to_end_is_not_late() -> None:
+    board = os.open(os.devnull, os.O_RDWR)
+    link = TemplateLink(Settings(("tasks",)), board, adopting=False)
+    os.close(board)
+    link.is_ready = True
+    link.kill()
+    link.ended(os.waitpid(link.pid, 0)[1])
+    link.close()
+    assert not link.is_late
