@@ -210,6 +210,7 @@ class Consumer:
         try:
             brought = self._waiter.wait(lanes, order, seconds)
             self._may_wait = True
+            self._empty_until_s.clear()  # that was before the wait
         except Refused as refused:
             if refused.code not in MAY_TAKE:
                 raise

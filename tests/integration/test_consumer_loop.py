@@ -212,8 +212,9 @@ def test_a_message_for_an_idle_consumer_of_several_queues_runs_once_whichever_it
 
 
 def test_of_what_two_queues_bring_at_once_one_runs_and_the_other_waits_for_whoever_is_free(
-    redis_url: str, client: redis.Redis, server: LiveServer
+    redis_url: str, client: redis.Redis, server: LiveServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(consumer, "EMPTY_TIMES", 0.0)
     ran: list[str] = []
     go = threading.Event()
 
@@ -222,6 +223,13 @@ def test_of_what_two_queues_bring_at_once_one_runs_and_the_other_waits_for_whoev
         go.wait(30)
 
     lanes = [at_least_once(redis_url, "a"), at_least_once(redis_url, "b"), at_most_once(redis_url, "c")]
+    for lane, seconds in zip(lanes, [0.0, 60.0, 0.0], strict=True):  # how long each is known as empty
+
+        def take(queue: str, take: Callable[..., Any] = lane.take, empty_s: float = seconds) -> Any:
+            monkeypatch.setattr(consumer, "EMPTY_S", empty_s)
+            return take(queue)
+
+        monkeypatch.setattr(lane, "take", take)
     loop = Loop(redis_url, act, lanes=lanes, strict=True)
     with loop.started():
         wait_until(blocked(server, 3))
