@@ -10,6 +10,7 @@ import click
 
 from hotqueue import HotQueue, durations, keys
 from hotqueue.address import DEFAULT_URL, Address
+from hotqueue.cli.finder import Finder, queue_name
 from hotqueue.cli.text import printable
 from hotqueue.connection import CONSUMER_TIMEOUT_S
 from hotqueue.errors import ConfigurationError, HotQueueError
@@ -26,10 +27,16 @@ class Access:
         self.url = url
         self.address = Address.default() if url is None else Address.from_url(url)
         self.pool = Pool(self.address, CONSUMER_TIMEOUT_S)
+        self.finder = Finder(self.pool)
 
     def known(self) -> list[str]:
         """Return the names of the queues that a worker or `hotqueue send` has used, in order."""
-        return sorted(filter(None, map(_name, self.pool.call("SMEMBERS", keys.QUEUES))))
+        return sorted(filter(None, map(queue_name, self.pool.call("SMEMBERS", keys.QUEUES))))
+
+    def all(self) -> list[str]:
+        """Return those names and what else the finder has found until now, in order."""
+        known = self.known()
+        return sorted({*known, *self.finder.look(known)})
 
     def check(self, name: str) -> str:
         """Return the name of a queue that exists. Raises ConfigurationError for any other."""
@@ -43,9 +50,9 @@ class Access:
         )
         if self.pool.call("EXISTS", *traces) or self.pool.call("SISMEMBER", keys.QUEUES, name):
             return name
-        known = self.known()
-        more = f" and {len(known) - _MOST_NAMED} more" if len(known) > _MOST_NAMED else ""
-        list_of_them = f"there are {', '.join(known[:_MOST_NAMED])}{more}" if known else "none is known there"
+        names = self.all()
+        more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+        list_of_them = f"there are {', '.join(names[:_MOST_NAMED])}{more}" if names else "none is known there"
         msg = f"there is no queue {printable(name)!r} at {self.address}: {printable(list_of_them)}"
         raise ConfigurationError(msg)
 
@@ -120,11 +127,3 @@ class Duration(click.ParamType[float]):
         if seconds < self._least:
             self.fail(f"{value!r} is too short: {self._least:g}s is the least", param, ctx)
         return seconds
-
-
-def _name(raw: bytes) -> str | None:
-    """Return the name of a queue; None for what cannot be one, whoever put it there."""
-    try:
-        return keys.check_name(raw.decode())
-    except (UnicodeDecodeError, ConfigurationError):
-        return None

@@ -13,7 +13,10 @@ import redis
 
 from hotqueue import HotQueue, keys, scripts
 from hotqueue.address import Address
+from hotqueue.cli import finder, group
+from hotqueue.cli.access import Access
 from hotqueue.cli.info import rates
+from hotqueue.cli.scene import Observer
 from hotqueue.connection import CONSUMER_TIMEOUT_S, Connection
 from hotqueue.stats import Stats
 from tests.support.admin import Admin
@@ -129,14 +132,77 @@ def test_on_a_terminal_a_look_takes_the_place_of_the_one_before(redis_url: str, 
     assert terminal.exitstatus == 0
 
 
-def test_where_no_queue_is_known_info_says_so(admin: Admin, client: redis.Redis) -> None:
-    client.rpush(keys.key_for_name("texts"), "a")
-    said = admin("info")
-    assert said.startswith("No queue is known there yet")
-    assert said.endswith("`hotqueue info QUEUE` counts any.\n")
-    assert admin.json("info", "texts")[0]["queues"][0]["waiting"] == 1
+def test_where_there_is_no_queue_info_says_so(admin: Admin) -> None:
+    assert admin("info") == "No queue was found there.\n"
     (found,) = admin.json("info")
-    assert found["queues"] == []
+    assert (found["queues"], found["complete"]) == ([], True)
+
+
+def test_info_lists_queues_that_only_producers_have_used(
+    redis_url: str, admin: Admin, client: redis.Redis
+) -> None:
+    HotQueue("emails", url=redis_url).enqueue("a", "b")
+    HotQueue("later:on", url=redis_url).send("c", delay=600)
+    client.sadd(keys.QUEUES, "served")
+    client.set("hotqueue:lock", "of another program")
+    client.set("another:hotqueue:x", "y")
+    (found,) = admin.json("info")
+    counts = {each["queue"]: (each["waiting"], each["delayed"]) for each in found["queues"]}
+    assert counts == {"emails": (2, 0), "later:on": (0, 1), "served": (0, 0)}
+    assert found["complete"] is True
+    assert [each.stats.queue for each in Observer(Access(redis_url)).look().queues] == sorted(counts)
+
+
+@pytest.mark.usefixtures("few_keys_at_once")
+def test_where_there_are_too_many_keys_to_look_at_info_says_so(
+    redis_url: str,
+    client: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    client.mset({f"session:{number}": "x" for number in range(1000)})
+    monkeypatch.setenv("HOTQUEUE_URL", redis_url)
+    assert group.run(["info"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "Queues may be missing: too many keys to scan. `hotqueue info QUEUE` counts any."
+    )
+    assert group.run(["info", "-j"]) == 0
+    assert json.loads(capsys.readouterr().out)["complete"] is False
+
+
+@pytest.mark.usefixtures("few_keys_at_once")
+def test_each_look_goes_on_where_the_one_before_was_until_all_keys_were_looked_at(
+    redis_url: str, client: redis.Redis
+) -> None:
+    client.mset({f"session:{number}": "x" for number in range(1000)})
+    names = [f"q{number}" for number in range(20)]
+    for name in names:
+        HotQueue(name, url=redis_url).enqueue("a")
+    access = Access(redis_url)
+    looks = 0
+    while access.finder.lacks:
+        found = access.all()
+        looks += 1
+    assert 10 < looks < 200
+    assert found == sorted(names)
+
+
+@pytest.fixture
+def few_keys_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finder, "_KEYS", 10)
+    monkeypatch.setattr(finder, "_FIRST_CALLS", 2)
+
+
+def test_not_more_queues_are_found_than_can_be_counted_in_a_moment(
+    redis_url: str, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finder, "_MOST_FOUND", 10)
+    monkeypatch.setattr(finder, "_KEYS", 5)
+    for number in range(200):
+        client.rpush(keys.key_for_name(f"q{number}"), "a")
+    access = Access(redis_url)
+    assert 10 <= len(access.all()) < 100
+    assert access.finder.lacks
 
 
 def test_a_name_that_nobody_should_have_put_there_is_passed_over(admin: Admin, client: redis.Redis) -> None:
@@ -163,10 +229,11 @@ def test_a_queue_that_does_not_exist_is_said_with_those_that_do(
     admin: Admin, client: redis.Redis, command: str
 ) -> None:
     client.sadd(keys.QUEUES, "emails", "thumbs")
+    client.rpush(keys.key_for_name("texts"), "a")
     said = admin(*command.split(), "emial", code=2)
     assert said.count("\n") == 1
     assert "there is no queue 'emial'" in said
-    assert said.endswith("there are emails, thumbs\n")
+    assert said.endswith("there are emails, texts, thumbs\n")
 
 
 @pytest.mark.parametrize("name", ["", "a{b", "a,b"])

@@ -34,7 +34,7 @@ LIBRARY = [
     "__init__",
     "binary datadir loopback",
     "embedded",
-    "cli.text",
+    "cli.text cli.finder",
     "cli.access cli.body cli.rights cli.dead_entry cli.crews",
     "cli.checks cli.dead_choice",
     "cli.info",
