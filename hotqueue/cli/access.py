@@ -1,5 +1,6 @@
 """What the subcommands have in common: the way to Redis, the queues there, and options that many take."""
 
+import difflib
 import functools
 import json
 import sys
@@ -40,6 +41,13 @@ class Access:
 
     def check(self, name: str) -> str:
         """Return the name of a queue that exists. Raises ConfigurationError for any other."""
+        if self.exists(name):
+            return name
+        msg = f"there is no queue {printable(name)!r} at {self.address}: {self.instead_of(name)}"
+        raise ConfigurationError(msg)
+
+    def exists(self, name: str) -> bool:
+        """Tell whether there is a trace of that queue. Raises ConfigurationError for what cannot be one."""
         keys.check_name(name)
         traces = (
             keys.key_for_name(name),
@@ -48,13 +56,17 @@ class Access:
             keys.counters(name),
             keys.paused(name),
         )
-        if self.pool.call("EXISTS", *traces) or self.pool.call("SISMEMBER", keys.QUEUES, name):
-            return name
+        return bool(self.pool.call("EXISTS", *traces) or self.pool.call("SISMEMBER", keys.QUEUES, name))
+
+    def instead_of(self, name: str) -> str:
+        """Return what to say of a name that no queue has: which one is meant, or which there are."""
         names = self.all()
+        if near := difflib.get_close_matches(name, names, n=1):
+            return f"did you mean {printable(near[0])!r}?"
+        if not names:
+            return "none is known there"
         more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-        list_of_them = f"there are {', '.join(names[:_MOST_NAMED])}{more}" if names else "none is known there"
-        msg = f"there is no queue {printable(name)!r} at {self.address}: {printable(list_of_them)}"
-        raise ConfigurationError(msg)
+        return printable(f"there are {', '.join(names[:_MOST_NAMED])}{more}")
 
     def queue(self, name: str, serializer: object = "pickle") -> HotQueue:
         """Return that queue."""

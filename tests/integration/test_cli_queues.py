@@ -222,18 +222,17 @@ def test_a_name_cannot_play_with_the_terminal_and_is_cut_to_fit_it(admin: Admin,
     assert "…" in lines[1]
 
 
-@pytest.mark.parametrize(
-    "command", ["info", "peek", "pause", "resume", "clear", "dead ls", "dead show", "dead retry"]
-)
+@pytest.mark.parametrize("command", ["info", "peek", "resume", "clear", "dead ls", "dead show", "dead retry"])
 def test_a_queue_that_does_not_exist_is_said_with_those_that_do(
     admin: Admin, client: redis.Redis, command: str
 ) -> None:
     client.sadd(keys.QUEUES, "emails", "thumbs")
     client.rpush(keys.key_for_name("texts"), "a")
-    said = admin(*command.split(), "emial", code=2)
+    said = admin(*command.split(), "jobs", code=2)
     assert said.count("\n") == 1
-    assert "there is no queue 'emial'" in said
+    assert "there is no queue 'jobs'" in said
     assert said.endswith("there are emails, texts, thumbs\n")
+    assert admin(*command.split(), "emial", code=2).endswith(": did you mean 'emails'?\n")
 
 
 @pytest.mark.parametrize("name", ["", "a{b", "a,b"])
@@ -349,8 +348,23 @@ def test_a_pause_lasts_as_long_as_it_says(redis_url: str, admin: Admin, client: 
     assert "emails is paused for 10m more." in admin("info", "emails")
     admin("pause", "emails")
     assert client.ttl(keys.paused("emails")) == -1
-    admin("resume", "emails")
+    assert admin("resume", "emails") == "emails goes on.\n"
     assert queue.stats().paused_s is None
+    assert admin("resume", "emails") == "emails was not paused.\n"
+
+
+def test_a_queue_may_be_paused_before_anything_has_used_it_and_a_typo_is_noticed(
+    redis_url: str, admin: Admin
+) -> None:
+    assert admin("pause", "emails", "--for", "10m").splitlines() == [
+        "emails is paused for 10m.",
+        "Nothing has used it yet: none is known there",
+    ]
+    assert "emails is paused for 10m more." in admin("info")
+    assert HotQueue("emails", url=redis_url).stats().paused_s is not None
+    assert admin("pause", "emials").endswith("Nothing has used it yet: did you mean 'emails'?\n")
+    assert admin("resume", "emials") == "emials goes on.\n"
+    admin("resume", "emials", code=2)
 
 
 @pytest.mark.parametrize("time", ["ten", "-1", "5w", "0", "1e3", ""])
