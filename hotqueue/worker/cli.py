@@ -259,6 +259,8 @@ def _run(settings: Settings, directory: str | None) -> ExitCode:
         return _complain(str(error), ExitCode.REDIS)
     scribe = Scribe(logs.to_stderr)
     logs.configure(settings.log_level, settings.log_format, scribe.put)
+    for variable, meant in options.misspelled(os.environ, _names() | {"check"}):
+        events.emit(logging.WARNING, events.VARIABLE_UNKNOWN, variable=variable, meant=meant)
     with contextlib.ExitStack() as ending:
         ending.callback(scribe.flush)
         ending.enter_context(pid_file.held(None if settings.check else settings.pid))
