@@ -270,7 +270,7 @@ def test_the_url_may_stand_on_the_command_line(redis_url: str) -> None:
 def test_who_reads_only_the_beginning_gets_no_traceback(admin: Admin, client: redis.Redis) -> None:
     client.sadd(keys.QUEUES, "emails")
     client.zadd(keys.dead("emails"), {b"%d" % n: n for n in range(20_000)})
-    argv = [sys.executable, "-m", "hotqueue.cli", "dead", "ls", "emails", "--limit", "20000"]
+    argv = [sys.executable, "-m", "hotqueue", "dead", "ls", "emails", "--limit", "20000"]
     env = os.environ | admin.env
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env) as reader:
         assert reader.stdout
@@ -409,12 +409,12 @@ def test_on_a_terminal_clear_asks_with_the_count(
 
 
 def test_a_closed_output_is_no_error(redis_url: str) -> None:
-    done = run("sh", "-c", f'"$0" -m hotqueue.cli info --url {redis_url} >&-', sys.executable)
+    done = run("sh", "-c", f'"$0" -m hotqueue info --url {redis_url} >&-', sys.executable)
     assert (done.stderr, done.returncode) == ("", 0)
 
 
 def test_an_output_that_cannot_be_written_is_said_in_one_line(redis_url: str) -> None:
-    command = f'"$0" -m hotqueue.cli info --url {redis_url} >/dev/full'
+    command = f'"$0" -m hotqueue info --url {redis_url} >/dev/full'
     done = run("sh", "-c", command, sys.executable)
     expected = "hotqueue: the output could not be written: No space left on device\n"
     assert (done.stderr, done.returncode) == (expected, 1)
