@@ -35,7 +35,8 @@ def info(access: Access, queues: tuple[str, ...], *, interval: float | None, as_
     """Show what QUEUE, or every queue, holds and how fast it moves.
 
     Rates are the difference of two looks, one second apart or SECONDS: what is new there, and what was
-    acknowledged or deleted. Consumers are those of at-least-once.
+    acknowledged or deleted. Consumers are those of at-least-once; a child with --threads 8 or --tasks 8
+    counts as 8.
     """
     names = [access.check(name) for name in queues]
     before: Mapping[str, Stats] = {}
