@@ -226,6 +226,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     gc.freeze()  # what was imported: to collect it takes most of the time of an exit
     try:
         code = _obey(list(sys.argv[1:] if arguments is None else arguments))
+    except click.NoSuchOption as error:
+        code = _complain(f"{error.format_message()} See hotqueue-worker --help", ExitCode.USAGE)
     except click.ClickException as error:
         code = _complain(error.format_message(), ExitCode.USAGE)
     except pid_file.PidFileInUse as error:

@@ -47,6 +47,7 @@ def complaint(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["tasks", "-Qjobs,jobs"], "'jobs,jobs' names a queue twice"),
         (["tasks", "-Qjobs,"], "a queue name must not be empty"),
         (["tasks", "--burts"], "--burts"),
+        (["tasks", "-P", "threads"], "See hotqueue-worker --help"),
         (["tasks", "--metrics=x"], "'x' is no address: write a port, as 9100, or 0.0.0.0:9100"),
         (["tasks", "--metrics=0"], "'--metrics': '0' is no address"),
         (["tasks", "--metrics=65536"], "'65536' is no address"),
