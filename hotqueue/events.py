@@ -42,6 +42,7 @@ DEAD_TRIMMED = "dead.trimmed"
 DEAD_MANY = "dead.many"
 REDIS_EVICTS = "redis.evicts"
 LOG_DROPPED = "log.dropped"
+VARIABLE_UNKNOWN = "variable.unknown"
 SERVER_STARTED = "server.started"
 SERVER_STOPPED = "server.stopped"
 

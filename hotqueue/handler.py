@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, NoReturn, ParamSpec, TypeVar, overload
 
 from hotqueue.caretaker import Caretaker
 from hotqueue.connection import CONSUMER_TIMEOUT_S, Connection
@@ -31,6 +31,11 @@ MODES: tuple[Mode, ...] = ("at-least-once", "at-most-once")
 _PACKAGE = str(Path(__file__).parent / "_")[:-1]
 _registry: dict[tuple[str, str, str], "Handler[..., Any]"] = {}
 _importing: list[str] = []
+_INSTEAD = {  # what users of other libraries try → what it is here
+    "delay": "handler.send(message) runs it in a worker, handler.send(message, delay=60) later",
+    "apply_async": "handler.send(message, delay=60, headers={…}) does that, for one message",
+    "enqueue": "handler.send(message) sends one, handler.queue.enqueue(*messages) many",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +119,14 @@ class Handler(Generic[P, R]):
     def __repr__(self) -> str:
         """Show the name and the queue."""
         return f"<Handler {self.__module__}.{self.__qualname__} for queue {self.queue.name!r}>"
+
+    if not TYPE_CHECKING:  # for a type checker any name would then be one of ours
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Say what to use instead of a name that other libraries have."""
+            instead = f": {_INSTEAD[name]}" if name in _INSTEAD else ""
+            msg = f"{type(self).__name__!r} object has no attribute {name!r}{instead}"
+            raise AttributeError(msg, name=name, obj=self)
 
     def run(self, *args: Any, timeout: Seconds | None = None, block: bool | None = None) -> None:
         """Consume in this process and thread; `args` come before the message.

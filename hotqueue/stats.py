@@ -13,10 +13,11 @@ MOST_LISTS = 1000  # in-flight lists counted in one call
 class Stats:
     """One look at a queue: counts, and times in seconds.
 
-    `oldest_s` is the age of the next message, None where none waits or it has no id. `consumers` are those of
-    at-least-once, `done` counts what they have acknowledged since the queue exists: the difference of two
-    looks is a rate. `trimmed` counts the dead that a limit has deleted in that time. `paused_s` is how long a
-    pause lasts still, infinite for one without end, None for none.
+    `oldest_s` is the age of the next message, None where none waits or it has no id. `consumers` are those
+    of at-least-once, of which a child has one for each of its threads or tasks; `done` counts what they
+    have acknowledged since the queue exists: the difference of two looks is a rate. `trimmed` counts the
+    dead that a limit has deleted in that time. `paused_s` is how long a pause lasts still, infinite for one
+    without end, None for none.
     While work goes on, a message on its way may be counted twice or not at all.
     """
 

@@ -92,6 +92,7 @@ def use(commands: Path, folder: Path) -> None:
     assert Path(run("python", "-c", LOCATE).strip()).is_relative_to(commands.parent)
     for command in ("hotqueue", "hotqueue-worker"):
         assert "1." in run(command, "--version")
+    assert run("python", "-m", "hotqueue").startswith("Usage: hotqueue [OPTIONS] COMMAND")
 
     with subprocess.Popen([commands / "hotqueue", "server"], cwd=folder, env=environment) as server:
         try:

@@ -1,5 +1,6 @@
 """What the subcommands have in common: the way to Redis, the queues there, and options that many take."""
 
+import difflib
 import functools
 import json
 import sys
@@ -10,6 +11,7 @@ import click
 
 from hotqueue import HotQueue, durations, keys
 from hotqueue.address import DEFAULT_URL, Address
+from hotqueue.cli.finder import Finder, queue_name
 from hotqueue.cli.text import printable
 from hotqueue.connection import CONSUMER_TIMEOUT_S
 from hotqueue.errors import ConfigurationError, HotQueueError
@@ -26,13 +28,26 @@ class Access:
         self.url = url
         self.address = Address.default() if url is None else Address.from_url(url)
         self.pool = Pool(self.address, CONSUMER_TIMEOUT_S)
+        self.finder = Finder(self.pool)
 
     def known(self) -> list[str]:
         """Return the names of the queues that a worker or `hotqueue send` has used, in order."""
-        return sorted(filter(None, map(_name, self.pool.call("SMEMBERS", keys.QUEUES))))
+        return sorted(filter(None, map(queue_name, self.pool.call("SMEMBERS", keys.QUEUES))))
+
+    def all(self) -> list[str]:
+        """Return those names and what else the finder has found until now, in order."""
+        known = self.known()
+        return sorted({*known, *self.finder.look(known)})
 
     def check(self, name: str) -> str:
         """Return the name of a queue that exists. Raises ConfigurationError for any other."""
+        if self.exists(name):
+            return name
+        msg = f"there is no queue {printable(name)!r} at {self.address}: {self.instead_of(name)}"
+        raise ConfigurationError(msg)
+
+    def exists(self, name: str) -> bool:
+        """Tell whether there is a trace of that queue. Raises ConfigurationError for what cannot be one."""
         keys.check_name(name)
         traces = (
             keys.key_for_name(name),
@@ -41,13 +56,17 @@ class Access:
             keys.counters(name),
             keys.paused(name),
         )
-        if self.pool.call("EXISTS", *traces) or self.pool.call("SISMEMBER", keys.QUEUES, name):
-            return name
-        known = self.known()
-        more = f" and {len(known) - _MOST_NAMED} more" if len(known) > _MOST_NAMED else ""
-        list_of_them = f"there are {', '.join(known[:_MOST_NAMED])}{more}" if known else "none is known there"
-        msg = f"there is no queue {printable(name)!r} at {self.address}: {printable(list_of_them)}"
-        raise ConfigurationError(msg)
+        return bool(self.pool.call("EXISTS", *traces) or self.pool.call("SISMEMBER", keys.QUEUES, name))
+
+    def instead_of(self, name: str) -> str:
+        """Return what to say of a name that no queue has: which one is meant, or which there are."""
+        names = self.all()
+        if near := difflib.get_close_matches(name, names, n=1):
+            return f"did you mean {printable(near[0])!r}?"
+        if not names:
+            return "none is known there"
+        more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+        return printable(f"there are {', '.join(names[:_MOST_NAMED])}{more}")
 
     def queue(self, name: str, serializer: object = "pickle") -> HotQueue:
         """Return that queue."""
@@ -120,11 +139,3 @@ class Duration(click.ParamType[float]):
         if seconds < self._least:
             self.fail(f"{value!r} is too short: {self._least:g}s is the least", param, ctx)
         return seconds
-
-
-def _name(raw: bytes) -> str | None:
-    """Return the name of a queue; None for what cannot be one, whoever put it there."""
-    try:
-        return keys.check_name(raw.decode())
-    except (UnicodeDecodeError, ConfigurationError):
-        return None

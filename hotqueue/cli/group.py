@@ -18,6 +18,16 @@ _COMMANDS = {  # name → module; what one needs most comes first
 }
 
 
+_MEANT = {  # words of other tools → what does that here
+    **dict.fromkeys(("ls", "list", "queues", "stats", "status"), "info"),
+    **dict.fromkeys(("delete", "empty", "flush", "purge"), "clear"),
+    **dict.fromkeys(("enqueue", "push", "put"), "send"),
+    **dict.fromkeys(("failed", "requeue", "retry"), "dead"),
+    **dict.fromkeys(("run", "start", "worker"), "hotqueue-worker"),
+    "help": "--help",
+}
+
+
 class Commands(click.Group):
     """Imports a command when it is asked for: each of them, and the library, takes its time."""
 
@@ -38,9 +48,10 @@ class Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command that the first word names; for one that there is not, suggest what is meant."""
-        near = difflib.get_close_matches(args[0], _COMMANDS, n=1)
-        if near and near[0] != args[0]:
-            ctx.fail(f"No such command {args[0]!r}. Did you mean {near[0]!r}?")
+        word = args[0]
+        near = [_MEANT[word]] if word in _MEANT else difflib.get_close_matches(word, _COMMANDS, n=1)
+        if near and near[0] != word:
+            ctx.fail(f"No such command {word!r}. Did you mean {near[0]!r}?")
         return super().resolve_command(ctx, args)
 
 
@@ -66,9 +77,7 @@ def run(words: Sequence[str]) -> int:
         code = hotqueue.main(list(words) or ["--help"], prog_name="hotqueue", standalone_mode=False)
         sys.stdout.flush()
     except click.UsageError as error:
-        path = error.ctx.command_path if error.ctx else "hotqueue"
-        said = error.format_message().strip()
-        return _fail(f"{said}{'' if said.endswith(('.', '?')) else '.'} See {path} --help", _USAGE)
+        return _fail(_mistake(error, words), _USAGE)
     except click.Abort:
         return _fail("interrupted", _FAILED)
     except OSError as error:
@@ -80,6 +89,20 @@ def run(words: Sequence[str]) -> int:
             raise
         return _fail(str(error), failed)
     return code if isinstance(code, int) else 0
+
+
+def _mistake(error: click.UsageError, words: Sequence[str]) -> str:
+    """Return what was wrong, and where to read how it is done."""
+    said = error.format_message().strip()
+    if not said.endswith((".", "?")):
+        said += "."
+    if isinstance(error, click.NoSuchOption) and error.ctx is not None and error.ctx.parent is None:
+        said += " Options of a command stand behind it."
+    if error.ctx is not None:
+        path = error.ctx.command_path
+    else:  # the parser does not tell
+        path = " ".join(["hotqueue", *(word for word in words[:1] if word in _COMMANDS)])
+    return f"{said} See {path} --help"
 
 
 def _code_of(error: Exception) -> int | None:

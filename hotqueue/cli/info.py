@@ -17,10 +17,7 @@ from hotqueue.stats import Stats
 
 LOOKS_APART_S = 1.0
 HEAD = ("queue", "waiting", "in flight", "delayed", "dead", "oldest", "in/s", "out/s", "consumers")
-_NONE_KNOWN = (
-    "No queue is known there yet: one is listed once a worker or `hotqueue send` has used it."
-    " `hotqueue info QUEUE` counts any."
-)
+_NONE = "No queue was found there."
 
 
 @click.command()
@@ -38,7 +35,8 @@ def info(access: Access, queues: tuple[str, ...], *, interval: float | None, as_
     """Show what QUEUE, or every queue, holds and how fast it moves.
 
     Rates are the difference of two looks, one second apart or SECONDS: what is new there, and what was
-    acknowledged or deleted. Consumers are those of at-least-once.
+    acknowledged or deleted. Consumers are those of at-least-once; a child with --threads 8 or --tasks 8
+    counts as 8.
     """
     names = [access.check(name) for name in queues]
     before: Mapping[str, Stats] = {}
@@ -51,7 +49,8 @@ def info(access: Access, queues: tuple[str, ...], *, interval: float | None, as_
         while True:
             began = time.monotonic()
             now = _look(access, names)
-            show([Moving(each, rates(before.get(each.queue), each)) for each in now.values()])
+            moving = [Moving(each, rates(before.get(each.queue), each)) for each in now.values()]
+            show(moving, "" if names else access.finder.lacks)
             if interval is None:
                 return
             before = now
@@ -114,9 +113,9 @@ class _Json:
     def __init__(self, *, repeated: bool) -> None:
         self._repeated = repeated
 
-    def __call__(self, queues: Sequence[Moving]) -> None:
+    def __call__(self, queues: Sequence[Moving], lacks: str) -> None:
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
-        echo_json({"at": at, "queues": [each.fields() for each in queues]})
+        echo_json({"at": at, "queues": [each.fields() for each in queues], "complete": not lacks})
         if self._repeated:
             sys.stdout.flush()
 
@@ -128,10 +127,12 @@ class _Screen:
         self._repeated = repeated
         self._lines = 0
 
-    def __call__(self, queues: Sequence[Moving]) -> None:
-        lines = table(HEAD, [each.row() for each in queues], screen_width()) if queues else [_NONE_KNOWN]
+    def __call__(self, queues: Sequence[Moving], lacks: str) -> None:
+        lines = table(HEAD, [each.row() for each in queues], screen_width()) if queues else [_NONE]
         lines += [_pause(each.stats) for each in queues if each.stats.paused_s is not None]
         lines += [_trimmed(each.stats) for each in queues if each.stats.trimmed]
+        if lacks:
+            lines.append(f"Queues may be missing: {lacks}. `hotqueue info QUEUE` counts any.")
         if self._repeated:
             lines.append(f"{datetime.now().astimezone():%H:%M:%S}")
             if sys.stdout.isatty() and self._lines:
@@ -156,4 +157,4 @@ def _trimmed(here: Stats) -> str:
 
 def _look(access: Access, names: Sequence[str]) -> dict[str, Stats]:
     with access.pool.lent() as connection:
-        return {name: stats.look(connection, name) for name in names or access.known()}
+        return {name: stats.look(connection, name) for name in names or access.all()}

@@ -108,6 +108,6 @@ _ADMIN = Role(
     sorted(_scripts()),
     sorted({*_READER.commands, *_WORKER.commands, "del", "set", "zrem"}),
     (_WAITING, _OF_QUEUE, _OF_ALL),
-    _WORKER.optional,
+    {**_WORKER.optional, "scan": "hotqueue info lists only what a worker or hotqueue send has used"},
 )
 ROLES = {role.name: role for role in (_PRODUCER, _WORKER, _READER, _ADMIN)}

@@ -70,7 +70,7 @@ class Observer:
 
     def look(self) -> Scene:
         """Look once. Raises NotSent, Refused or OutcomeUnknown."""
-        names = self._access.known()
+        names = self._access.all()
         with self._access.pool.lent() as connection:
             self._say(connection)
             now = {name: stats.look(connection, name) for name in names}

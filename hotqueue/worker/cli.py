@@ -226,6 +226,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     gc.freeze()  # what was imported: to collect it takes most of the time of an exit
     try:
         code = _obey(list(sys.argv[1:] if arguments is None else arguments))
+    except click.NoSuchOption as error:
+        code = _complain(f"{error.format_message()} See hotqueue-worker --help", ExitCode.USAGE)
     except click.ClickException as error:
         code = _complain(error.format_message(), ExitCode.USAGE)
     except pid_file.PidFileInUse as error:
@@ -259,6 +261,8 @@ def _run(settings: Settings, directory: str | None) -> ExitCode:
         return _complain(str(error), ExitCode.REDIS)
     scribe = Scribe(logs.to_stderr)
     logs.configure(settings.log_level, settings.log_format, scribe.put)
+    for variable, meant in options.misspelled(os.environ, _names() | {"check"}):
+        events.emit(logging.WARNING, events.VARIABLE_UNKNOWN, variable=variable, meant=meant)
     with contextlib.ExitStack() as ending:
         ending.callback(scribe.flush)
         ending.enter_context(pid_file.held(None if settings.check else settings.pid))

@@ -1,7 +1,8 @@
 """What options of `hotqueue-worker` take: on the command line, in the environment, in pyproject.toml."""
 
+import difflib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import click
@@ -17,6 +18,9 @@ MOST_CHILDREN = 1000
 MOST_PORT = 65535
 LOOPBACK = "127.0.0.1"
 LONGEST_NAME = 100
+PREFIX = "HOTQUEUE_"
+_READ_BY_LIBRARY = {"ENVELOPE", "SECRET", "STRICT"}
+_ALIKE = 0.8  # of 1; Kubernetes injects HOTQUEUE_METRICS_PORT, and applications have variables of their own
 USUAL_DIR = str(DEFAULT_DIR)
 _SWITCH = {"1": USUAL_DIR, "true": USUAL_DIR, "yes": USUAL_DIR, "0": None, "false": None, "no": None}
 
@@ -134,3 +138,14 @@ def of_itself(command: Callable[..., Any]) -> Callable[..., Any]:
 def folder(_context: click.Context, _option: click.Parameter, value: object) -> str | None:
     """Read a folder, or a yes for the usual one: a variable cannot be set without a value."""
     return None if value is None else _SWITCH.get(str(value).lower(), str(value))
+
+
+def misspelled(environment: Iterable[str], names: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yield variables that nothing reads and that look like one of these options', and which that is."""
+    read = {name.upper() for name in names} | _READ_BY_LIBRARY
+    for variable in sorted(environment):
+        word = variable.removeprefix(PREFIX)
+        if word == variable or word in read:
+            continue
+        for near in difflib.get_close_matches(word, read, n=1, cutoff=_ALIKE):
+            yield variable, f"{PREFIX}{near}"

@@ -74,13 +74,13 @@ class Stopping:
         self._since_s = time.monotonic()
         self.kill_at_s = min(self.kill_at_s, self._since_s + self._timeout_s)
 
-    def announce(self, reason: str, busy: int, oldest_s: float | None) -> None:
+    def announce(self, reason: str, busy: int, oldest_s: float | None, hint: str | None) -> None:
         """Log until when so many messages, of which the oldest has run for so long, may finish."""
         left_s = round(max(0.0, self.kill_at_s - (self._since_s or 0.0)), 1)
         oldest_s = None if oldest_s is None else round(oldest_s, 1)
         events.emit(
             logging.INFO, events.SUPERVISOR_STOPPING,
-            reason=reason, busy=busy, oldest_s=oldest_s, deadline_s=left_s,
+            reason=reason, busy=busy, oldest_s=oldest_s, deadline_s=left_s, hint=hint,
         )  # fmt: skip
 
     def killed(self, ran: Iterable[Iterable[Running]]) -> None:

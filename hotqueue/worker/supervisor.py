@@ -28,6 +28,7 @@ from hotqueue.worker.watcher import Watcher
 TICK_S = 1.0
 SOON_S = 0.05  # to look again: for a burst that is over, a stack that is written, a child that is ready
 _STDERR = 2
+_AGAIN = "Ctrl-C again stops at once"
 
 
 class Supervisor:
@@ -235,9 +236,16 @@ class Supervisor:
             return
         self.stopping.begin()
         if self._generations.serving is not None:
-            self.stopping.announce(reason, self._crew.census().busy, self._crew.children.oldest_s)
+            busy = self._crew.census().busy
+            hint = _AGAIN if busy and reason == signal.SIGINT.name and self._is_watched else None
+            self.stopping.announce(reason, busy, self._crew.children.oldest_s, hint)
         self._generations.give_up()
         self._crew.terminate()
+
+    @property
+    def _is_watched(self) -> bool:
+        """Whether the log is for people, who see it as it comes."""
+        return self._has_terminal and self._settings.log_format != "json"
 
     def _fail(self, code: ExitCode, problem: str) -> None:
         if not self.stopping.is_under_way:

@@ -154,11 +154,12 @@ def test_a_reader_can_look_at_everything_and_change_nothing(
 ) -> None:
     fill(HotQueue("q", url=any_server.url), client)
     admin = Admin(become("reader", any_server, "q"))
-    assert admin.json("info")[0]["queues"][0]["waiting"] == 2
+    assert admin.json("info", "q")[0]["queues"][0]["waiting"] == 2
     for words in (["peek", "q"], ["workers"], ["workers", "--deaths"], ["dead", "ls", "q"],
                   ["dead", "show", "q"], ["dead", "retry", "q", "--dry-run"]):  # fmt: skip
         admin(*words)
     assert refused(any_server) == []
+    assert "SCAN is refused" in admin("info")
     for words in (["pause", "q"], ["clear", "q", "--yes"], ["dead", "drop", "q", "--yes"],
                   ["dead", "retry", "q", "--yes"], ["send", "q", "1"]):  # fmt: skip
         assert re.search("NOPERM|can't run|ACL failure", admin(*words, code=3))

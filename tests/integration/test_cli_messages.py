@@ -53,7 +53,7 @@ def test_it_makes_the_queue_known(admin: Admin, client: redis.Redis) -> None:
 
 
 def test_a_dash_is_stdin(admin: Admin, queue: HotQueue) -> None:
-    argv = [sys.executable, "-m", "hotqueue.cli", "send", "emails", "-"]
+    argv = [sys.executable, "-m", "hotqueue", "send", "emails", "-"]
     subprocess.run(argv, env=admin.env, input='["ünï"]\n'.encode(), check=True)
     assert queue.dequeue() == ["ünï"]
     sent = subprocess.run(argv, env=admin.env, input=b"\xff\xfe\xfd", capture_output=True, check=False)

@@ -13,7 +13,10 @@ import redis
 
 from hotqueue import HotQueue, keys, scripts
 from hotqueue.address import Address
+from hotqueue.cli import finder, group
+from hotqueue.cli.access import Access
 from hotqueue.cli.info import rates
+from hotqueue.cli.scene import Observer
 from hotqueue.connection import CONSUMER_TIMEOUT_S, Connection
 from hotqueue.stats import Stats
 from tests.support.admin import Admin
@@ -129,14 +132,77 @@ def test_on_a_terminal_a_look_takes_the_place_of_the_one_before(redis_url: str, 
     assert terminal.exitstatus == 0
 
 
-def test_where_no_queue_is_known_info_says_so(admin: Admin, client: redis.Redis) -> None:
-    client.rpush(keys.key_for_name("texts"), "a")
-    said = admin("info")
-    assert said.startswith("No queue is known there yet")
-    assert said.endswith("`hotqueue info QUEUE` counts any.\n")
-    assert admin.json("info", "texts")[0]["queues"][0]["waiting"] == 1
+def test_where_there_is_no_queue_info_says_so(admin: Admin) -> None:
+    assert admin("info") == "No queue was found there.\n"
     (found,) = admin.json("info")
-    assert found["queues"] == []
+    assert (found["queues"], found["complete"]) == ([], True)
+
+
+def test_info_lists_queues_that_only_producers_have_used(
+    redis_url: str, admin: Admin, client: redis.Redis
+) -> None:
+    HotQueue("emails", url=redis_url).enqueue("a", "b")
+    HotQueue("later:on", url=redis_url).send("c", delay=600)
+    client.sadd(keys.QUEUES, "served")
+    client.set("hotqueue:lock", "of another program")
+    client.set("another:hotqueue:x", "y")
+    (found,) = admin.json("info")
+    counts = {each["queue"]: (each["waiting"], each["delayed"]) for each in found["queues"]}
+    assert counts == {"emails": (2, 0), "later:on": (0, 1), "served": (0, 0)}
+    assert found["complete"] is True
+    assert [each.stats.queue for each in Observer(Access(redis_url)).look().queues] == sorted(counts)
+
+
+@pytest.mark.usefixtures("few_keys_at_once")
+def test_where_there_are_too_many_keys_to_look_at_info_says_so(
+    redis_url: str,
+    client: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    client.mset({f"session:{number}": "x" for number in range(1000)})
+    monkeypatch.setenv("HOTQUEUE_URL", redis_url)
+    assert group.run(["info"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "Queues may be missing: too many keys to scan. `hotqueue info QUEUE` counts any."
+    )
+    assert group.run(["info", "-j"]) == 0
+    assert json.loads(capsys.readouterr().out)["complete"] is False
+
+
+@pytest.mark.usefixtures("few_keys_at_once")
+def test_each_look_goes_on_where_the_one_before_was_until_all_keys_were_looked_at(
+    redis_url: str, client: redis.Redis
+) -> None:
+    client.mset({f"session:{number}": "x" for number in range(1000)})
+    names = [f"q{number}" for number in range(20)]
+    for name in names:
+        HotQueue(name, url=redis_url).enqueue("a")
+    access = Access(redis_url)
+    looks = 0
+    while access.finder.lacks:
+        found = access.all()
+        looks += 1
+    assert 10 < looks < 200
+    assert found == sorted(names)
+
+
+@pytest.fixture
+def few_keys_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finder, "_KEYS", 10)
+    monkeypatch.setattr(finder, "_FIRST_CALLS", 2)
+
+
+def test_not_more_queues_are_found_than_can_be_counted_in_a_moment(
+    redis_url: str, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finder, "_MOST_FOUND", 10)
+    monkeypatch.setattr(finder, "_KEYS", 5)
+    for number in range(200):
+        client.rpush(keys.key_for_name(f"q{number}"), "a")
+    access = Access(redis_url)
+    assert 10 <= len(access.all()) < 100
+    assert access.finder.lacks
 
 
 def test_a_name_that_nobody_should_have_put_there_is_passed_over(admin: Admin, client: redis.Redis) -> None:
@@ -156,17 +222,17 @@ def test_a_name_cannot_play_with_the_terminal_and_is_cut_to_fit_it(admin: Admin,
     assert "…" in lines[1]
 
 
-@pytest.mark.parametrize(
-    "command", ["info", "peek", "pause", "resume", "clear", "dead ls", "dead show", "dead retry"]
-)
+@pytest.mark.parametrize("command", ["info", "peek", "resume", "clear", "dead ls", "dead show", "dead retry"])
 def test_a_queue_that_does_not_exist_is_said_with_those_that_do(
     admin: Admin, client: redis.Redis, command: str
 ) -> None:
     client.sadd(keys.QUEUES, "emails", "thumbs")
-    said = admin(*command.split(), "emial", code=2)
+    client.rpush(keys.key_for_name("texts"), "a")
+    said = admin(*command.split(), "jobs", code=2)
     assert said.count("\n") == 1
-    assert "there is no queue 'emial'" in said
-    assert said.endswith("there are emails, thumbs\n")
+    assert "there is no queue 'jobs'" in said
+    assert said.endswith("there are emails, texts, thumbs\n")
+    assert admin(*command.split(), "emial", code=2).endswith(": did you mean 'emails'?\n")
 
 
 @pytest.mark.parametrize("name", ["", "a{b", "a,b"])
@@ -204,7 +270,7 @@ def test_the_url_may_stand_on_the_command_line(redis_url: str) -> None:
 def test_who_reads_only_the_beginning_gets_no_traceback(admin: Admin, client: redis.Redis) -> None:
     client.sadd(keys.QUEUES, "emails")
     client.zadd(keys.dead("emails"), {b"%d" % n: n for n in range(20_000)})
-    argv = [sys.executable, "-m", "hotqueue.cli", "dead", "ls", "emails", "--limit", "20000"]
+    argv = [sys.executable, "-m", "hotqueue", "dead", "ls", "emails", "--limit", "20000"]
     env = os.environ | admin.env
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env) as reader:
         assert reader.stdout
@@ -282,8 +348,23 @@ def test_a_pause_lasts_as_long_as_it_says(redis_url: str, admin: Admin, client: 
     assert "emails is paused for 10m more." in admin("info", "emails")
     admin("pause", "emails")
     assert client.ttl(keys.paused("emails")) == -1
-    admin("resume", "emails")
+    assert admin("resume", "emails") == "emails goes on.\n"
     assert queue.stats().paused_s is None
+    assert admin("resume", "emails") == "emails was not paused.\n"
+
+
+def test_a_queue_may_be_paused_before_anything_has_used_it_and_a_typo_is_noticed(
+    redis_url: str, admin: Admin
+) -> None:
+    assert admin("pause", "emails", "--for", "10m").splitlines() == [
+        "emails is paused for 10m.",
+        "Nothing has used it yet: none is known there",
+    ]
+    assert "emails is paused for 10m more." in admin("info")
+    assert HotQueue("emails", url=redis_url).stats().paused_s is not None
+    assert admin("pause", "emials").endswith("Nothing has used it yet: did you mean 'emails'?\n")
+    assert admin("resume", "emials") == "emials goes on.\n"
+    admin("resume", "emials", code=2)
 
 
 @pytest.mark.parametrize("time", ["ten", "-1", "5w", "0", "1e3", ""])
@@ -328,12 +409,12 @@ def test_on_a_terminal_clear_asks_with_the_count(
 
 
 def test_a_closed_output_is_no_error(redis_url: str) -> None:
-    done = run("sh", "-c", f'"$0" -m hotqueue.cli info --url {redis_url} >&-', sys.executable)
+    done = run("sh", "-c", f'"$0" -m hotqueue info --url {redis_url} >&-', sys.executable)
     assert (done.stderr, done.returncode) == ("", 0)
 
 
 def test_an_output_that_cannot_be_written_is_said_in_one_line(redis_url: str) -> None:
-    command = f'"$0" -m hotqueue.cli info --url {redis_url} >/dev/full'
+    command = f'"$0" -m hotqueue info --url {redis_url} >/dev/full'
     done = run("sh", "-c", command, sys.executable)
     expected = "hotqueue: the output could not be written: No space left on device\n"
     assert (done.stderr, done.returncode) == (expected, 1)

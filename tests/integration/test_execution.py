@@ -312,7 +312,19 @@ def test_a_coroutine_sees_its_own_delivery_and_so_do_its_tasks(bench: Bench) -> 
     assert current() is None
 
 
-def test_what_a_handler_sets_in_its_context_stays_out_of_the_next_message(bench: Bench) -> None:
+def test_what_a_plain_handler_sets_in_its_context_is_there_for_the_next_message(bench: Bench) -> None:
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
+    seen: list[str] = []
+
+    def handle(message: str) -> None:
+        seen.append(variable.get())
+        variable.set(message)
+
+    bench.handled_by(handle).run("a", "b")
+    assert seen == ["unset", "a"]
+
+
+def test_what_an_async_handler_sets_in_its_context_stays_out_of_the_next_message(bench: Bench) -> None:
     variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
     seen: list[str] = []
 

@@ -148,7 +148,7 @@ def test_a_folder_in_use_is_one_line_and_code_2(private_folder: Path, port: int)
 
 def test_a_folder_that_is_gone_from_under_it_is_one_line_and_code_2(tmp_path: Path, port: int) -> None:
     (tmp_path / "gone").mkdir()
-    command = f'cd gone && rmdir ../gone && exec "$0" -m hotqueue.cli server --port {port}'
+    command = f'cd gone && rmdir ../gone && exec "$0" -m hotqueue server --port {port}'
     done = run("sh", "-c", command, sys.executable, cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr == "hotqueue: there is no folder .hotqueue: it was started in one that is gone\n"

@@ -6,12 +6,15 @@ import os
 import pty
 import re
 import subprocess
+import sys
 from collections.abc import Mapping
 
+import pexpect
 import pytest
 
 from tests.support.commands import COMMANDS
 from tests.support.shop import Shop
+from tests.support.watchdog import watchdog
 
 TALKING = """
     import logging
@@ -123,6 +126,30 @@ def test_json_may_be_asked_for_on_a_terminal(shop: Shop) -> None:
     shop.write(TALKING)
     shown = on_terminal(shop, "-c1", "-b", "--log-format=json")
     assert all(json.loads(line) for line in shown.splitlines())
+
+
+@pytest.mark.parametrize("form", ["console", "json"])
+def test_after_ctrl_c_people_are_told_what_another_one_does(shop: Shop, form: str) -> None:
+    shop.write("""
+        @queue.worker
+        def handle(message):
+            note("began")
+            wait_for("go")
+    """)
+    shop.queue.enqueue("a")
+    command = ["-m", "hotqueue.worker", "tasks", "-c1", f"--log-format={form}"]
+    worker = pexpect.spawn(sys.executable, command, cwd=shop.folder, env=os.environ | shop.env, timeout=120)
+    watchdog().watch(worker.pid)
+    shop.wait_for_notes("began")
+    worker.sendintr()
+    worker.expect_exact("supervisor.stopping")
+    worker.expect_exact("\n")
+    assert (b"Ctrl-C again stops at once" in worker.before) is (form == "console")
+    shop.allow("go")
+    worker.expect(pexpect.EOF)
+    worker.wait()
+    watchdog().forget(worker.pid)
+    assert worker.exitstatus == 0
 
 
 CONFIGURED = {

@@ -1,5 +1,6 @@
 """What a worker is told: on the command line, by variables, in pyproject.toml."""
 
+import json
 import signal
 import sys
 import time
@@ -186,6 +187,16 @@ def test_a_variable_that_an_image_has_of_its_own_is_no_option(shop: Shop) -> Non
     shop.write(SIMPLE)
     done = shop.run("--check", env={"HOTQUEUE_VERSION": "1.2.3", "HOTQUEUE_PORT": "tcp://10.0.0.1:6379"})
     assert done.returncode == 0
+
+
+def test_a_variable_that_is_misspelled_is_warned_of(shop: Shop) -> None:
+    shop.write(SIMPLE)
+    done = shop.run("--check", env={"HOTQUEUE_CONCURENCY": "4"})
+    assert done.returncode == 0
+    warned = [json.loads(line) for line in done.stderr.splitlines() if "variable.unknown" in line]
+    assert [(each["variable"], each["meant"], each["level"]) for each in warned] == [
+        ("HOTQUEUE_CONCURENCY", "HOTQUEUE_CONCURRENCY", "warning")
+    ]
 
 
 def test_a_queue_py_in_the_folder_of_the_application_is_no_harm(shop: Shop) -> None:

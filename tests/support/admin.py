@@ -47,7 +47,7 @@ class Admin:
     @contextmanager
     def terminal(self, *words: str, columns: int = 80) -> Iterator[Any]:
         """Run it on a terminal; it is killed in the end if it has not ended."""
-        argv = ["-m", "hotqueue.cli", *words]
+        argv = ["-m", "hotqueue", *words]
         sizes = ("COLUMNS", "LINES")  # pytest-xdist sets them
         env = {k: v for k, v in os.environ.items() if k not in sizes} | self.env | {"TERM": "xterm"}
         spawned = pexpect.spawn(

@@ -24,7 +24,7 @@ from tests.support.watchdog import watchdog
 
 COMMANDS = {
     "hotqueue-worker": [sys.executable, "-m", "hotqueue.worker"],
-    "hotqueue": [sys.executable, "-m", "hotqueue.cli"],
+    "hotqueue": [sys.executable, "-m", "hotqueue"],
 }
 _DROPPED = {"REDIS_URL", "NO_COLOR", "FORCE_COLOR", "PYTHONPATH", "DJANGO_SETTINGS_MODULE"}
 

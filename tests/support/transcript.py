@@ -14,6 +14,7 @@ from pathlib import Path
 
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _EVENT = re.compile(r"^(?:\d\d:\d\d:\d\d|TIME) \[(\w+) *\] (\S+) +(.*)$")
+_ON_TERMINALS = {"hint"}
 _ACCIDENTS = {
     *("busy", "child", "done", "cpu_s", "duration_ms", "folder", "id", "lived_s", "oldest_s", "peak_mib"),
     *("pid", "port", "redis", "running_ms", "wait_ms"),
@@ -66,5 +67,9 @@ def _essence(line: str) -> str:
         return re.sub(r"\bprocess \d+|\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "…", line.rstrip())
     level, event, rest = match.groups()
     fields = (word.partition("=") for word in shlex.split(rest))
-    kept = [f"{key}=…" if key in _ACCIDENTS else f"{key}={value}" for key, _, value in fields]
-    return " ".join([level, event, *kept])
+    told = [
+        f"{key}=…" if key in _ACCIDENTS else f"{key}={value}"
+        for key, _, value in fields
+        if key not in _ON_TERMINALS
+    ]
+    return " ".join([level, event, *told])

@@ -31,6 +31,7 @@ assert_type(square.send(3), str)
 square.send(3, headers={"trace": 1})
 square.send(3, headers=[1])  # E: Argument "headers" has incompatible type
 assert_type(asyncio.run(square.asend(3, delay=1)), str)
+square.delay(3)  # E: "Handler[[int], int]" has no attribute "delay"
 
 
 @queue.worker(delivery="at-most-once", timeout=1.5, block=False)

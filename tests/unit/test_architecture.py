@@ -34,7 +34,7 @@ LIBRARY = [
     "__init__",
     "binary datadir loopback",
     "embedded",
-    "cli.text",
+    "cli.text cli.finder",
     "cli.access cli.body cli.rights cli.dead_entry cli.crews",
     "cli.checks cli.dead_choice",
     "cli.info",
@@ -43,7 +43,7 @@ LIBRARY = [
     "cli.clear cli.dead cli.doctor cli.health cli.pause cli.peek cli.send cli.server cli.top cli.workers",
     "cli.group",
     "cli",
-    "cli.__main__",
+    "__main__",
 ]
 WORKER = [
     "cgroups journal",
@@ -91,7 +91,7 @@ HOMES = {
         " cli/health.py cli/info.py cli/pause.py cli/peek.py cli/send.py cli/server.py cli/top.py"
         " cli/workers.py worker/cli.py worker/options.py"
     ),
-    "sys.exit": "cli/__main__.py worker/cli.py worker/template.py",  # each is where a process begins
+    "sys.exit": "__main__.py worker/cli.py worker/template.py",  # each is where a process begins
     "rich": "cli/top.py",
     "termios": "cli/top.py",
     "redis": "errors.py address.py connection.py",

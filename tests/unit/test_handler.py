@@ -1,6 +1,7 @@
 """What a decorated function is: when a call calls, when it consumes, and what is refused at once."""
 
 import asyncio
+import copy
 import functools
 import importlib.util
 import inspect
@@ -76,6 +77,17 @@ def test_a_keyword_makes_it_a_plain_call(queue: HotQueue, loops: list[Any]) -> N
     with pytest.raises(TypeError, match="message"):
         save(db="db")
     assert loops == []
+
+
+def test_what_other_libraries_call_it_is_no_name_of_ours_and_says_what_is(queue: HotQueue) -> None:
+    handler = queue.worker(lambda message: message)
+    for name, instead in [("delay", "delay=60"), ("apply_async", "delay=60"), ("enqueue", "queue.enqueue")]:
+        with pytest.raises(AttributeError, match=rf"'Handler' object has no attribute '{name}': .*{instead}"):
+            getattr(handler, name)
+    with pytest.raises(AttributeError, match=r"no attribute 'dealy'$"):
+        handler.dealy  # noqa: B018
+    assert not hasattr(handler, "delay")
+    assert copy.copy(handler).send == handler.send
 
 
 class Mailer:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from hotqueue.worker import cli
+from hotqueue.worker.options import misspelled
 from hotqueue.worker.settings import from_pyproject
 
 
@@ -46,6 +47,7 @@ def complaint(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["tasks", "-Qjobs,jobs"], "'jobs,jobs' names a queue twice"),
         (["tasks", "-Qjobs,"], "a queue name must not be empty"),
         (["tasks", "--burts"], "--burts"),
+        (["tasks", "-P", "threads"], "See hotqueue-worker --help"),
         (["tasks", "--metrics=x"], "'x' is no address: write a port, as 9100, or 0.0.0.0:9100"),
         (["tasks", "--metrics=0"], "'--metrics': '0' is no address"),
         (["tasks", "--metrics=65536"], "'65536' is no address"),
@@ -131,3 +133,23 @@ def test_the_host_of_the_metrics_is_this_one_unless_it_is_named(value: str, expe
     settings, _ = cli.command.main(["tasks", "--metrics", value], standalone_mode=False)
     assert settings.metrics == expected
     assert type(settings).load(settings.dump()) == settings
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("CONCURENCY", "CONCURRENCY"), ("LOGLEVEL", "LOG_LEVEL"), ("THREAD", "THREADS"), ("QUEUE", "QUEUES"),
+        ("SECRETS", "SECRET"), ("CHEK", "CHECK"),
+    ],
+)  # fmt: skip
+def test_a_variable_that_is_almost_an_option_s_is_found(variable: str, meant: str) -> None:
+    found = misspelled({f"HOTQUEUE_{variable}": "4"}, {*cli._names(), "check"})
+    assert list(found) == [(f"HOTQUEUE_{variable}", f"HOTQUEUE_{meant}")]
+
+
+def test_variables_that_are_read_or_are_somebody_else_s_are_left_alone() -> None:
+    read = ["URL", "CONCURRENCY", "ENVELOPE", "SECRET", "STRICT", "CHECK"]
+    others = ["VERSION", "PORT", "SERVICE_HOST", "SERVICE_PORT", "SERVER_PORT", "METRICS_PORT", "DB", "USER",
+              "METRICS_SERVICE_HOST", "PORT_6379_TCP_ADDR", "HOME", "INFO_INTERVAL"]  # fmt: skip
+    environment = [f"HOTQUEUE_{word}" for word in read + others] + ["CONCURENCY", "HOTQUEUE"]
+    assert list(misspelled(environment, {*cli._names(), "check"})) == []

@@ -1,4 +1,4 @@
-"""``python -m hotqueue.cli`` is ``hotqueue``."""
+"""``python -m hotqueue`` is ``hotqueue``."""
 
 import sys
 
