@@ -145,8 +145,6 @@ class Supervisor:
                     generation.meet(served_from(described))
                 case {"forked": int(slot), "pid": int(pid)}:
                     self._crew.forked(slot, pid)
-                    if self.stopping.is_under_way:
-                        self._crew.terminate()
                 case {"fork_failed": int(slot), "error": str(error)}:
                     self._crew.fork_failed(slot, error, stillborn=report["stillborn"])
                 case {"exited": dict(ended)}:
@@ -212,6 +210,8 @@ class Supervisor:
     def _keep_crew(self) -> None:
         self._crew.stacks.tell()
         self._crew.inspect()
+        if self.stopping.is_under_way:
+            self._crew.terminate()  # who has become known only now
         if self._generations.serving is None or self.stopping.is_under_way or self._is_going_home:
             return
         if self._crew.problem is not None:
