@@ -54,9 +54,7 @@ class Supervisor:
     def run(self) -> ExitCode:
         """Serve until told to stop, or until nothing is left to do; return the exit code."""
         not_ours = processes.children()  # a private server, what a shell had started before it became us
-        self._herald.begin()
-        if self._watcher is not None:
-            self._watcher.start()
+        self._begin_threads()
         while not self._is_over():
             self._wait()
             self._hear_signals()
@@ -70,6 +68,15 @@ class Supervisor:
             self._enforce_deadline()
             self._show()
         return self._end(not_ours)
+
+    def _begin_threads(self) -> None:
+        try:
+            self._herald.begin()
+            if self._watcher is not None:
+                self._watcher.start()
+        except RuntimeError as error:
+            problem = f"--metrics and --reload need a thread each, and there can be no more: {error}"
+            self._fail(ExitCode.UNCLEAN, problem)
 
     def _wait(self) -> None:
         now_s = time.monotonic()
