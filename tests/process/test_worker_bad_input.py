@@ -207,6 +207,17 @@ threading.Thread.start = start
     assert shop.notes() == []
 
 
+def test_an_import_that_leaves_no_descriptor_is_one_line(shop: Shop) -> None:
+    shop.write("""
+        import resource
+        resource.setrlimit(resource.RLIMIT_NOFILE, (os.open(os.devnull, os.O_RDONLY), 64))
+
+        @queue.worker
+        def handle(message): ...
+    """)
+    assert "Too many open files" in complaint(shop.run(), 2)
+
+
 def test_redefining_one_name_replaces_the_handler(shop: Shop) -> None:
     shop.write("""
         @queue.worker
