@@ -210,12 +210,14 @@ class Keeper:
                 policy=policy.decode(), reason="a full Redis may delete queues: set noeviction",
             )  # fmt: skip
 
-    def _repeated(self, chore: Callable[[], float]) -> Task:
+    def _repeated(self, chore: Callable[[], float | None]) -> Task:
         def done() -> float:
             try:
                 again_s = chore()
             except (NotSent, OutcomeUnknown) as error:
                 return self._back_off_s(error)
+            if again_s is None:  # refused, which says nothing about the other chores
+                return RENEW_EVERY_S
             self._recovered()
             return again_s
 

@@ -16,7 +16,7 @@ class PidFileInUse(HotQueueError):
 
 @contextlib.contextmanager
 def held(path: str | None) -> Iterator[None]:
-    """Hold a pid file, which is gone afterwards; None is none.
+    """Hold a pid file, which is gone afterwards if we may remove it; None is none.
 
     Raises PidFileInUse, or ConfigurationError if there can be no file there.
     """
@@ -28,7 +28,9 @@ def held(path: str | None) -> Iterator[None]:
         _write(descriptor, path)
         yield
     finally:
-        Path(path).unlink(missing_ok=True)
+        if _is_at(descriptor, Path(path)):  # else it is another's by now
+            with contextlib.suppress(OSError):  # who may write a file may not write in its folder
+                Path(path).unlink()
         os.close(descriptor)
 
 
@@ -68,5 +70,5 @@ def _unfit(path: str | Path, why: str | None) -> ConfigurationError:
 def _is_at(descriptor: int, path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
+    except OSError:
         return False

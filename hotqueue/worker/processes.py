@@ -119,8 +119,7 @@ def end_children(but: Collection[int]) -> set[int]:
         if passed_s > 2 * LAST_WORDS_S:  # one that hangs in the kernel never goes
             break
         for pid in left if passed_s > LAST_WORDS_S else left - told:
-            with contextlib.suppress(PermissionError):  # it has become another user
-                kill(pid, signal.SIGKILL if pid in told else signal.SIGTERM)
+            kill(pid, signal.SIGKILL if pid in told else signal.SIGTERM)
         told |= left
         time.sleep(_POLL_S)
         _reap_all()
@@ -147,8 +146,11 @@ def wait_for(pid: int) -> int:
 
 
 def kill(pid: int, number: signal.Signals) -> None:
-    """Send a signal to a child that has not been reaped yet, so that the pid cannot be another's."""
-    with contextlib.suppress(ProcessLookupError):
+    """Send a signal to a child that has not been reaped yet, so that the pid cannot be another's.
+
+    Nothing happens if it has become a user whose processes are not ours to signal.
+    """
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, number)
 
 
@@ -220,6 +222,8 @@ def _exists(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
+    except PermissionError:  # an application may have become another user than its supervisor
+        return True
     return True
 
 

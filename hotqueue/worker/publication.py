@@ -28,11 +28,11 @@ class Publication:
         self._values = json.dumps(record), json.dumps(list(deaths))
         self._is_settled = record["ready"] >= record["wanted"]
 
-    def publish(self, connection: Connection) -> float:
+    def publish(self, connection: Connection) -> float | None:
         """Put it there for as long as a lease lasts; return in how many seconds to come again.
 
-        Raises NotSent or OutcomeUnknown. If Redis refuses, for lack of rights or because another node of a
-        cluster has these keys, that harms nobody's work.
+        Raises NotSent or OutcomeUnknown. None if Redis refuses: for lack of rights, or because another node
+        of a cluster has these keys, and then that harms nobody's work.
         """
         if not self._values:  # `--check` says nothing, and a keeper may be ahead of the main loop
             return SOON_S
@@ -41,11 +41,11 @@ class Publication:
         try:
             is_watched = queue_scripts.publish(connection, self._id, LEASE_MS, says)
         except Refused:
-            return RENEW_EVERY_S
+            return None
         except OutcomeUnknown as error:
             if not isinstance(error.__cause__, Refused):
                 raise
-            return RENEW_EVERY_S
+            return None
         return SOON_S if is_watched or not self._is_settled else RENEW_EVERY_S
 
     def close(self) -> None:

@@ -55,9 +55,7 @@ class Supervisor:
     def run(self) -> ExitCode:
         """Serve until told to stop, or until nothing is left to do; return the exit code."""
         not_ours = processes.children()  # a private server, what a shell had started before it became us
-        self._herald.begin()
-        if self._watcher is not None:
-            self._watcher.start()
+        self._begin_threads()
         while not self._is_over():
             self._wait()
             self._hear_signals()
@@ -71,6 +69,15 @@ class Supervisor:
             self._enforce_deadline()
             self._show()
         return self._end(not_ours)
+
+    def _begin_threads(self) -> None:
+        try:
+            self._herald.begin()
+            if self._watcher is not None:
+                self._watcher.start()
+        except RuntimeError as error:
+            problem = f"--metrics and --reload need a thread each, and there can be no more: {error}"
+            self._fail(ExitCode.UNCLEAN, problem)
 
     def _wait(self) -> None:
         now_s = time.monotonic()
@@ -146,8 +153,6 @@ class Supervisor:
                     generation.meet(served_from(described))
                 case {"forked": int(slot), "pid": int(pid)}:
                     self._crew.forked(slot, pid)
-                    if self.stopping.is_under_way:
-                        self._crew.terminate()
                 case {"fork_failed": int(slot), "error": str(error)}:
                     self._crew.fork_failed(slot, error, stillborn=report["stillborn"])
                 case {"exited": dict(ended)}:
@@ -213,6 +218,8 @@ class Supervisor:
     def _keep_crew(self) -> None:
         self._crew.stacks.tell()
         self._crew.inspect()
+        if self.stopping.is_under_way:
+            self._crew.terminate()  # who has become known only now
         if self._generations.serving is None or self.stopping.is_under_way or self._is_going_home:
             return
         if self._crew.problem is not None:

@@ -89,7 +89,7 @@ class Template:
         title.template(" ".join(self._settings.targets))
         try:
             report = self._load()
-        except HotQueueError as error:
+        except (HotQueueError, OSError) as error:  # the import may have left no descriptor
             self._say({"refused": str(error)})
             return 0
         processes.outlive_parent()

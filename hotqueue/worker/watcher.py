@@ -42,7 +42,8 @@ class Watcher:
     def stop(self) -> None:
         """End the thread: it must not be in foreign code when the interpreter goes."""
         self._stop.set()
-        self._thread.join(END_S)
+        if self._thread.is_alive():  # there may have been no room for it
+            self._thread.join(END_S)
 
     def _run(self) -> None:
         is_python = self._library.PythonFilter()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.commands import app, run
-from tests.support.servers import LiveServer, fresh_server
+from tests.support.servers import LiveServer, free_port, fresh_server
 from tests.support.shop import Shop
 
 GOOD = """
@@ -183,6 +183,39 @@ def test_a_port_taken_by_something_else_is_named(tmp_path: Path) -> None:
         options = ["--embedded", f"--url=redis://127.0.0.1:{port}/0"]
         done = run("hotqueue-worker", "tasks", *options, cwd=tmp_path)
     assert f"port {port} is taken by something that does not speak Redis" in complaint(done, 2)
+
+
+@pytest.mark.parametrize(("option", "thread"), [("--metrics", "metrics"), ("--reload", "watcher")])
+def test_a_thread_that_cannot_be_had_for_an_option_ends_the_worker_at_its_start(
+    shop: Shop, option: str, thread: str
+) -> None:
+    (shop.folder / "sitecustomize.py").write_text(f"""
+import threading
+real = threading.Thread.start
+
+def start(self):
+    if self.name == "hotqueue-{thread}":
+        raise RuntimeError("can't start new thread")
+    real(self)
+
+threading.Thread.start = start
+""")
+    shop.write("note('imported')")
+    value = [str(free_port())] if option == "--metrics" else []
+    said = complaint(shop.run(option, *value, env={"PYTHONPATH": str(shop.folder)}), 1)
+    assert said.endswith(" need a thread each, and there can be no more: can't start new thread")
+    assert shop.notes() == []
+
+
+def test_an_import_that_leaves_no_descriptor_is_one_line(shop: Shop) -> None:
+    shop.write("""
+        import resource
+        resource.setrlimit(resource.RLIMIT_NOFILE, (os.open(os.devnull, os.O_RDONLY), 64))
+
+        @queue.worker
+        def handle(message): ...
+    """)
+    assert "Too many open files" in complaint(shop.run(), 2)
 
 
 def test_redefining_one_name_replaces_the_handler(shop: Shop) -> None:

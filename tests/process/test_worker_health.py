@@ -290,6 +290,37 @@ def test_a_pid_file_names_the_supervisor_and_is_gone_after_it(shop: Shop, tmp_pa
     assert not path.exists()
 
 
+def test_a_pid_file_that_is_another_s_by_now_is_not_removed(shop: Shop, tmp_path: Path) -> None:
+    path = tmp_path / "worker.pid"
+    with open_with_pid_file(shop, path) as worker:
+        ready(worker)
+        path.rename(tmp_path / "moved")
+        path.write_text("another's")
+        worker.signal(signal.SIGTERM)
+        assert worker.wait() == 0
+    assert path.read_text() == "another's"
+
+
+def test_a_pid_file_that_may_not_be_removed_does_not_spoil_the_end(shop: Shop, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("""
+import os
+from pathlib import Path
+
+def refuse(path, missing_ok=False):
+    if path.name == "worker.pid":
+        raise PermissionError
+    os.unlink(path)
+
+Path.unlink = refuse
+""")
+    shop.env["PYTHONPATH"] = str(tmp_path)
+    with open_with_pid_file(shop, tmp_path / "worker.pid") as worker:
+        ready(worker)
+        worker.signal(signal.SIGTERM)
+        assert worker.wait() == 0
+        assert worker.lines()[-1]["event"] == "supervisor.stopped"
+
+
 def test_the_pid_file_of_a_killed_worker_is_taken_over_also_if_its_pid_lives_again(
     shop: Shop, tmp_path: Path
 ) -> None:

@@ -2,14 +2,17 @@
 
 import os
 import re
+import shutil
 import signal
+import sys
 from collections import Counter
 
 import pytest
 
 from hotqueue.worker.settings import Settings
 from hotqueue.worker.template_link import TemplateLink
-from tests.support.shop import Shop, ready
+from tests.support.commands import COMMANDS, start
+from tests.support.shop import Shop, gone, ready
 from tests.support.waiting import wait_until
 
 HOOKS = """
@@ -145,6 +148,61 @@ def test_what_is_around_a_message_sees_its_delivery_and_how_the_handler_ended(sh
     good = ["outer handle 1 none", "handle good one", "outer done"]
     assert shop.notes() == [*good, "outer handle 1 none", "handle bad one", "inner saw bad"]
     assert len(shop.dead()) == 1
+
+
+# As if by chance, the process in between lives until its child has looked who its parent is.
+DROPPED = """
+    import select
+    from hotqueue import hooks
+
+    looked, look = os.pipe()
+    ask = os.getppid
+
+    def asked():
+        parent = ask()
+        os.write(look, b".")
+        return parent
+
+    os.getppid = asked
+    os.register_at_fork(after_in_parent=lambda: select.select([looked], [], []))
+
+    @hooks.on_start
+    def become_nobody():
+        os.setgid(65534)
+        os.setuid(65534)
+
+    @queue.worker
+    def handle(message):
+        print("handled as", os.getuid())
+"""
+only_root = pytest.mark.skipif(
+    sys.platform != "linux" or os.geteuid() != 0, reason="only root may become another user"
+)
+
+
+@only_root
+def test_an_application_may_become_another_user_when_it_starts(shop: Shop, parent: str) -> None:
+    shop.write(DROPPED)
+    shop.queue.enqueue("a")
+    with shop.open("-c1") as worker:
+        wait_until(lambda: "handled as 65534" in worker.stdout_text(), 20, "it is handled")
+        worker.signal(signal.SIGTERM)
+        assert worker.wait() == 0
+        assert not worker.events("child.failed")
+
+
+@only_root
+def test_a_worker_that_may_not_signal_its_children_says_so_by_code_1_and_leaves_nobody(shop: Shop) -> None:
+    if shutil.which("setpriv") is None:
+        pytest.skip("there is no setpriv")
+    shop.write(DROPPED)
+    command = ["setpriv", "--bounding-set=-kill", *COMMANDS["hotqueue-worker"], "tasks", "-c1", "-t0.1"]
+    with start(*command, env=shop.env, cwd=shop.folder) as worker:
+        ready(worker)
+        worker.signal(signal.SIGTERM)
+        assert worker.wait() == 1
+        assert worker.events("supervisor.stopped")[0]["code"] == 1
+        gone(worker)
 
 
 def test_an_async_hook_is_refused_where_it_is_registered(shop: Shop) -> None:

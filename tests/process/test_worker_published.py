@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from hotqueue.supervisors import Death, Supervisor
 from hotqueue.upkeep import LEASE_MS
 from hotqueue.worker.publication import Publication
 from tests.support.admin import Admin
-from tests.support.servers import LiveServer
+from tests.support.servers import LiveServer, fresh_server
 from tests.support.shop import Shop, ready
 from tests.support.waiting import wait_until
 
@@ -200,10 +201,56 @@ def test_that_a_worker_may_not_tell_of_itself_harms_nobody(server: LiveServer, s
         )
         publication = Publication()
         publication.update(RECORD, [])
-        assert publication.publish(connection) == 10
+        assert publication.publish(connection) is None
         connection.close()
     finally:
         admin.acl_deluser("mute")
+
+
+def test_that_redis_refuses_to_be_told_of_a_worker_does_not_mean_that_it_is_back(
+    shop: Shop, tmp_path: Path
+) -> None:
+    (shop.folder / "sitecustomize.py").write_text(f"""
+from types import SimpleNamespace
+from hotqueue.worker import keeper, publication
+
+keeper.RENEW_EVERY_S = publication.RENEW_EVERY_S = publication.SOON_S = 0.01
+real = publication.queue_scripts.publish
+
+def publish(*told):
+    try:
+        return real(*told)
+    except Exception:
+        with open({str(tmp_path / "failures")!r}, "a") as file:
+            file.write(".")
+        raise
+
+publication.queue_scripts = SimpleNamespace(publish=publish)
+""")
+    failures = tmp_path / "failures"
+    shop.write(HANDLER)
+    with (
+        fresh_server(tmp_path) as server,
+        shop.open("-c1", "-u", server.url, env={"PYTHONPATH": str(shop.folder)}) as worker,
+    ):
+        ready(worker)
+
+        def changes() -> list[str]:
+            own = [line for line in worker.lines() if line["pid"] == worker.pid]
+            return [line["event"] for line in own if line["event"] in {"redis.lost", "redis.back"}]
+
+        server.admin.config_set("requirepass", "x")
+        server.admin.client_kill_filter(_type="normal", skipme=True)
+        wait_until(changes, 30, "it is noticed")
+        before = failures.stat().st_size if failures.exists() else 0
+        wait_until(
+            lambda: failures.exists() and failures.stat().st_size > before, 30, "it was not to be told"
+        )
+        server.admin.config_set("requirepass", "")
+        wait_until(lambda: changes()[-1] == "redis.back", 30, "it is back")
+        worker.signal(signal.SIGTERM)
+        assert worker.wait() == 0
+        assert changes() == ["redis.lost", "redis.back"]
 
 
 @pytest.mark.parametrize(

@@ -271,6 +271,30 @@ def test_a_template_that_hangs_in_a_fork_does_not_hold_up_a_stop(shop: Shop) -> 
         gone(worker)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="children of a template that dies are killed with it")
+def test_a_child_of_which_only_its_dead_template_knew_is_told_to_stop_as_well(shop: Shop) -> None:
+    shop.write("""
+        TEMPLATE = os.getpid()
+
+        def freeze():
+            if os.getpid() == TEMPLATE:
+                os.kill(TEMPLATE, signal.SIGSTOP)
+
+        os.register_at_fork(after_in_parent=freeze)
+        note(TEMPLATE)
+
+        @queue.worker
+        def handle(message): ...
+    """)
+    with shop.open("-c1", "-t1000") as worker:
+        wait_until(lambda: worker.events("child.ready"), 20, "the child is ready")
+        worker.signal(signal.SIGTERM)
+        wait_until(lambda: worker.events("supervisor.stopping"), 20, "the worker stops")
+        os.kill(int(shop.notes()[0]), signal.SIGKILL)
+        assert worker.wait() == 0
+        gone(worker)
+
+
 def test_a_burst_ends_when_all_is_done_also_what_handlers_enqueued(shop: Shop, delivery: str) -> None:
     shop.write("""
         other = HotQueue("other")
