@@ -83,22 +83,26 @@ class Batch:
         """Send what is held, in one command.
 
         Raises BatchNotSent or BatchFull, and then holds it still, to be sent by the next `flush` or `send`;
-        or BatchOutcomeUnknown, and then holds it no more. Nothing is sent twice.
+        or BatchOutcomeUnknown, and then holds it no more. Nothing is sent twice. Ctrl-C, or what else a
+        signal handler of yours raises meanwhile, goes on with a BatchOutcomeUnknown as its `__cause__`.
         """
         self._disown_parents()
         frames, size = self._frames, self._bytes
         if not frames:
             return
-        self._frames, self._bytes = [], 0  # first: whatever interrupts this, it may have been sent
         try:
+            self._frames, self._bytes = [], 0  # first: whatever interrupts this, it may have been sent
             self._outbox.push(frames)
+            self.accepted += len(frames)
         except (NotSent, Full) as error:
             self._frames, self._bytes = frames, size
             kind = BatchFull if isinstance(error, Full) else BatchNotSent
             raise self._failed(kind, error, frames) from error
         except OutcomeUnknown as error:
             raise self._failed(BatchOutcomeUnknown, error, frames) from error
-        self.accepted += len(frames)
+        except BaseException as error:
+            why = f"all may have been sent, or none: {type(error).__name__} has interrupted that"
+            raise error from self._failed(BatchOutcomeUnknown, why, frames)
 
     def __len__(self) -> int:
         """Return how many messages are held."""
@@ -132,9 +136,9 @@ class Batch:
     def _failed(
         self,
         kind: type[Failure],
-        error: Exception,
+        why: object,
         frames: list[bytes],
     ) -> Failure:
-        text = f"{len(frames)} messages of a batch after {self.accepted} that were accepted: {error}"
+        text = f"{len(frames)} messages of a batch after {self.accepted} that were accepted: {why}"
         self._failure = failure = kind(text, tuple(map(id_of, frames)), self.accepted)
         return failure
