@@ -2,12 +2,12 @@
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Never, Self, TypeAlias
 
 from hotqueue.durations import Seconds, seconds_of
-from hotqueue.envelope import Envelope, id_of
+from hotqueue.envelope import id_of
 from hotqueue.errors import (
     BatchFull,
     BatchNotSent,
@@ -33,9 +33,7 @@ class Batch:
     a time. In a fork it is empty: what was held is its parent's.
     """
 
-    def __init__(
-        self, outbox: Outbox, envelope: Callable[[], Envelope], count: int, size: int, seconds: Seconds
-    ) -> None:
+    def __init__(self, outbox: Outbox, count: int, size: int, seconds: Seconds) -> None:
         """Use `queue.batch()` instead."""
         for name, limit in (("count", count), ("bytes", size)):
             if type(limit) is not int or limit < 1:
@@ -43,7 +41,6 @@ class Batch:
                 raise ConfigurationError(msg)
         self.accepted = 0
         self._outbox = outbox
-        self._envelope = envelope
         self._count = count
         self._most_bytes = size
         self._seconds = seconds_of("seconds", seconds)
@@ -71,13 +68,13 @@ class Batch:
             msg = f"a batch only knows headers= and expires=: use queue.send() for {', '.join(others)}="
             raise ConfigurationError(msg)
         expires_s = None if expires is None else seconds_of("expires", expires)
-        message_id, frame = self._envelope().seal_with_id(message, headers, expires_s)
+        message_id, frame = self._outbox.envelope.seal_with_id(message, headers, expires_s)
         self._hold([frame])
         return message_id
 
     def enqueue(self, *messages: object) -> None:
         """Hold messages as `queue.enqueue` would write them. Raises what `send` raises."""
-        self._hold(self._envelope().seal_all(messages))
+        self._hold(self._outbox.envelope.seal_all(messages))
 
     def flush(self) -> None:
         """Send what is held, in one command.
