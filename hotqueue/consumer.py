@@ -204,13 +204,13 @@ class Consumer:
         self._progress.idle()
         if len(order) < len(self._lanes):
             seconds = min(seconds, LOOK_EVERY_S)
+        self._empty_until_s.clear()  # however this ends, that was before
         if not lanes:
             self._waiter.pause(seconds)
             return
         try:
             brought = self._waiter.wait(lanes, order, seconds)
             self._may_wait = True
-            self._empty_until_s.clear()  # that was before the wait
         except Refused as refused:
             if refused.code not in MAY_TAKE:
                 raise
