@@ -24,15 +24,27 @@ class AtMostOnce:
         self._progress = progress
         self._names = {keys.key_for_name(name).encode(): name for name in queues}
         self._unbegun: list[Delivery] = []
+        self._unwanted: list[Delivery] = []  # to be pushed back, oldest first
         self._unburied: list[tuple[str, bytes]] = []
 
     def open(self) -> None:
-        """Connect, say by which number a wait can be ended, and bury what could not be buried before."""
+        """Connect, say by which number a wait can be ended, and do what could not be done before.
+
+        Raises NotSent, and what could not be pushed back is kept; or OutcomeUnknown, and one message may be
+        lost, because if it was pushed again it could be there twice.
+        """
         client_id = self._connection.client_id()
         if client_id != self.client_id:
             self.client_id = client_id
             for queue in self.queues:
                 self._progress.registered(queue, 0, client_id)
+        while self._unwanted:
+            delivery = self._unwanted.pop()
+            try:
+                self._push_back(delivery)
+            except NotSent:
+                self._unwanted.append(delivery)
+                raise
         while self._unburied:
             scripts.bury_popped(self._connection, *self._unburied[0])
             del self._unburied[0]
@@ -97,20 +109,13 @@ class AtMostOnce:
     def give_back(self) -> None:
         """Push back to the head what was popped and not begun, the last one first; bury what is unburied.
 
-        Raises NotSent, and what could not be pushed is kept; or OutcomeUnknown, and one message may be lost,
-        because if it was pushed again it could be there twice.
+        Raises what `open` raises; what is kept then goes back before anything else is popped.
         """
         if self._connection.reply_due:
             self.abandon()
-        if self._unbegun or self._unburied:
+        self._unwanted, self._unbegun = self._unwanted + self._unbegun, []
+        if self._unwanted or self._unburied:
             self.open()
-        while self._unbegun:
-            delivery = self._unbegun.pop()
-            try:
-                self._push_back(delivery)
-            except NotSent:
-                self._unbegun.append(delivery)
-                raise
 
     def _push_back(self, delivery: Delivery) -> None:
         try:

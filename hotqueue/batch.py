@@ -2,12 +2,12 @@
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Never, Self, TypeAlias
 
 from hotqueue.durations import Seconds, seconds_of
-from hotqueue.envelope import Envelope, id_of
+from hotqueue.envelope import id_of
 from hotqueue.errors import (
     BatchFull,
     BatchNotSent,
@@ -33,9 +33,7 @@ class Batch:
     a time. In a fork it is empty: what was held is its parent's.
     """
 
-    def __init__(
-        self, outbox: Outbox, envelope: Callable[[], Envelope], count: int, size: int, seconds: Seconds
-    ) -> None:
+    def __init__(self, outbox: Outbox, count: int, size: int, seconds: Seconds) -> None:
         """Use `queue.batch()` instead."""
         for name, limit in (("count", count), ("bytes", size)):
             if type(limit) is not int or limit < 1:
@@ -43,7 +41,6 @@ class Batch:
                 raise ConfigurationError(msg)
         self.accepted = 0
         self._outbox = outbox
-        self._envelope = envelope
         self._count = count
         self._most_bytes = size
         self._seconds = seconds_of("seconds", seconds)
@@ -71,34 +68,38 @@ class Batch:
             msg = f"a batch only knows headers= and expires=: use queue.send() for {', '.join(others)}="
             raise ConfigurationError(msg)
         expires_s = None if expires is None else seconds_of("expires", expires)
-        message_id, frame = self._envelope().seal_with_id(message, headers, expires_s)
+        message_id, frame = self._outbox.envelope.seal_with_id(message, headers, expires_s)
         self._hold([frame])
         return message_id
 
     def enqueue(self, *messages: object) -> None:
         """Hold messages as `queue.enqueue` would write them. Raises what `send` raises."""
-        self._hold(self._envelope().seal_all(messages))
+        self._hold(self._outbox.envelope.seal_all(messages))
 
     def flush(self) -> None:
         """Send what is held, in one command.
 
         Raises BatchNotSent or BatchFull, and then holds it still, to be sent by the next `flush` or `send`;
-        or BatchOutcomeUnknown, and then holds it no more. Nothing is sent twice.
+        or BatchOutcomeUnknown, and then holds it no more. Nothing is sent twice. Ctrl-C, or what else a
+        signal handler of yours raises meanwhile, goes on with a BatchOutcomeUnknown as its `__cause__`.
         """
         self._disown_parents()
         frames, size = self._frames, self._bytes
         if not frames:
             return
-        self._frames, self._bytes = [], 0  # first: whatever interrupts this, it may have been sent
         try:
+            self._frames, self._bytes = [], 0  # first: whatever interrupts this, it may have been sent
             self._outbox.push(frames)
+            self.accepted += len(frames)
         except (NotSent, Full) as error:
             self._frames, self._bytes = frames, size
             kind = BatchFull if isinstance(error, Full) else BatchNotSent
             raise self._failed(kind, error, frames) from error
         except OutcomeUnknown as error:
             raise self._failed(BatchOutcomeUnknown, error, frames) from error
-        self.accepted += len(frames)
+        except BaseException as error:
+            why = f"all may have been sent, or none: {type(error).__name__} has interrupted that"
+            raise error from self._failed(BatchOutcomeUnknown, why, frames)
 
     def __len__(self) -> int:
         """Return how many messages are held."""
@@ -132,9 +133,9 @@ class Batch:
     def _failed(
         self,
         kind: type[Failure],
-        error: Exception,
+        why: object,
         frames: list[bytes],
     ) -> Failure:
-        text = f"{len(frames)} messages of a batch after {self.accepted} that were accepted: {error}"
+        text = f"{len(frames)} messages of a batch after {self.accepted} that were accepted: {why}"
         self._failure = failure = kind(text, tuple(map(id_of, frames)), self.accepted)
         return failure

@@ -126,15 +126,20 @@ class Connection:
         try:
             reply = self._redis.read_response()
         except RedisError as error:
-            if refused := self._refused(error):
-                self._due -= 1
-                if refused.code in _WRONG_SERVER:
-                    self.close()
-                raise refused from error
-            self.close()
-            raise self._unanswered(_cause(error, "reading from")) from error
+            raise self._failure(error) from error
         self._due -= 1
         return reply
+
+    def _failure(self, error: RedisError) -> Refused | OutcomeUnknown:
+        """Return what it means for the reply that was due."""
+        refused = self._refused(error)
+        if refused is None:
+            self.close()
+            return self._unanswered(_cause(error, "reading from"))
+        self._due -= 1
+        if refused.code in _WRONG_SERVER:
+            self.close()
+        return refused
 
     def count(self, command: bytes) -> int:
         """Send one packed command whose reply is a number, and return that. Raises what `call` raises.

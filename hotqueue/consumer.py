@@ -10,7 +10,8 @@ from collections import deque
 from collections.abc import Sequence
 
 from hotqueue import events
-from hotqueue.aside import Aside
+from hotqueue.address import Address
+from hotqueue.aside import SHORTEST_S, Aside
 from hotqueue.delivery import Delivery, Lane, Progress
 from hotqueue.ending import Assignment, one_line
 from hotqueue.errors import NotSent, OutcomeUnknown, Refused
@@ -78,6 +79,7 @@ class Consumer:
                 self._close()
 
     def _close(self) -> None:
+        silent: list[Address] = []
         with contextlib.ExitStack() as ending:
             ending.callback(self._waiter.close)
             ending.callback(self._executor.close)  # after the lanes: a task of the user's may not want to end
@@ -85,7 +87,7 @@ class Consumer:
                 if lane.watch is not None:
                     ending.callback(lane.watch.close)
             for lane in self._all:
-                ending.callback(close_lane, lane)
+                ending.callback(_close_unless_silent, lane, silent)
 
     def _execute(self, delivery: Delivery) -> None:
         self._wakeup.is_interruptible = True
@@ -204,13 +206,13 @@ class Consumer:
         self._progress.idle()
         if len(order) < len(self._lanes):
             seconds = min(seconds, LOOK_EVERY_S)
+        self._empty_until_s.clear()  # however this ends, that was before
         if not lanes:
             self._waiter.pause(seconds)
             return
         try:
             brought = self._waiter.wait(lanes, order, seconds)
             self._may_wait = True
-            self._empty_until_s.clear()  # that was before the wait
         except Refused as refused:
             if refused.code not in MAY_TAKE:
                 raise
@@ -277,13 +279,24 @@ def consume_here(lane: Lane, assignment: Assignment, idle_s: float | None, progr
         Consumer([lane], Executor([assignment]), Rota([assignment.queue]), wakeup, progress).run(idle_s)
 
 
-def close_lane(lane: Lane) -> None:
+def _close_unless_silent(lane: Lane, silent: list[Address]) -> None:
+    """Close it, unless its server has not answered before: to wait for each would outlast a stop."""
+    begun_s = time.monotonic()
+    if lane.address in silent:
+        lane.abandon()
+    elif not close_lane(lane) and time.monotonic() - begun_s >= SHORTEST_S:
+        silent.append(lane.address)
+
+
+def close_lane(lane: Lane) -> bool:
     """Close it; where Redis cannot be told, that is logged and others take over what it held."""
     try:
         lane.close()
     except (NotSent, OutcomeUnknown) as error:
         reason = one_line(error)
         events.emit(logging.WARNING, events.REDIS_LOST, reason=reason, queue=",".join(lane.queues))
+        return False
+    return True
 
 
 def _jitter() -> float:

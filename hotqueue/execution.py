@@ -118,7 +118,7 @@ class Executor:
         except Forced:
             raise
         except BaseException as error:  # noqa: BLE001 - a handler that raises SystemExit fails; the child lives
-            run.outcome = "rejected" if isinstance(error, Reject) else "failed"
+            run.outcome = "rejected" if issubclass(type(error), Reject) else "failed"
             # A user's class may have a method of its own under this name.
             run.error = BaseException.with_traceback(error, ending.from_handler_on(error.__traceback__))
 
@@ -148,6 +148,7 @@ class Executor:
         loop = self._event_loop()
         # Not `Runner.run`, whose context would be for ever the one of the first message.
         self._task = task = asyncio.ensure_future(awaitable, loop=loop)
+        task.add_done_callback(_stop_loop)
         try:
             loop.run_until_complete(task)
         except asyncio.CancelledError:
@@ -164,6 +165,12 @@ class Executor:
         if self._runner is None or self._runner.get_loop().is_closed():
             self._runner = asyncio.Runner()
         return self._runner.get_loop()
+
+
+def _stop_loop(task: asyncio.Future[Any]) -> None:
+    """Stop it as asyncio does, which asks the error for its `__class__`: by one that lies it would hang."""
+    if task.cancelled() or not issubclass(type(task.exception()), SystemExit | KeyboardInterrupt):
+        task.get_loop().stop()
 
 
 def is_in_event_loop() -> bool:

@@ -1,11 +1,13 @@
 """How one message is accepted by Redis: now or later, at either end, at most once per key, safely on disk."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 
 from hotqueue import keys, queue_scripts
+from hotqueue.address import Address
 from hotqueue.connection import Connection
 from hotqueue.durations import Seconds, seconds_of
 from hotqueue.envelope import Envelope
@@ -79,39 +81,47 @@ class Terms:
 
 
 class Outbox:
-    """Accepts messages for one queue."""
+    """Accepts messages for one queue, sealed by its `envelope`, which may be another one at any time."""
 
-    def __init__(
-        self, queue: str, pool: Callable[[], Pool], envelope: Callable[[], Envelope], most: int | None
-    ) -> None:
-        """Hold `most` messages, waiting and delayed, at most; None for any number."""
+    def __init__(self, queue: str, address: Address | None, envelope: Envelope, most: int | None) -> None:
+        """Hold `most` messages, waiting and delayed, at most; None for any number, or the default address."""
         if most is not None and (type(most) is not int or most < 1):
             _refuse(f"max_length must be a whole number from 1, got {most!r}")
+        self.envelope = envelope
         self._queue = queue
         self._rpush = bulk(b"RPUSH") + bulk(keys.key_for_name(queue).encode())
-        self._pool = pool
-        self._envelope = envelope
+        self._address = address
         self._most = most
+
+    @cached_property
+    def address(self) -> Address:
+        """Where Redis is."""
+        return self._address or Address.default()
+
+    @cached_property
+    def pool(self) -> Pool:
+        """The connections of the queue."""
+        return Pool(self.address)
 
     def enqueue(self, messages: Sequence[object]) -> None:
         """Accept messages, all of them in one command."""
-        self.push(self._envelope().seal_all(messages))
+        self.push(self.envelope.seal_all(messages))
 
     def push(self, frames: Sequence[bytes]) -> None:
         """Accept what is sealed already, likewise."""
         if self._most is None:
-            self._pool().count(b"*%d\r\n%b%b" % (2 + len(frames), self._rpush, b"".join(map(bulk, frames))))
+            self.pool.count(b"*%d\r\n%b%b" % (2 + len(frames), self._rpush, b"".join(map(bulk, frames))))
             return
-        with self._pool().lent() as connection:
+        with self.pool.lent() as connection:
             accepted, length = queue_scripts.push(connection, self._queue, self._most, frames)
         if not accepted:
             raise self._full(length)
 
     def send(self, message: object, headers: Mapping[str, object] | None, terms: Terms) -> str:
         """Accept one message; return its id, or that of the first with the same unique key."""
-        message_id, raw = self._envelope().seal_with_id(message, headers, terms.expires_s)
+        message_id, raw = self.envelope.seal_with_id(message, headers, terms.expires_s)
         where, at_ms = terms.where
-        with self._pool().lent() as connection:
+        with self.pool.lent() as connection:
             if terms.durable:
                 _check_durable(connection)
             verdict, what = queue_scripts.send(

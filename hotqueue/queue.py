@@ -71,12 +71,12 @@ class HotQueue:
         """Check all that can be checked without Redis."""
         self.name = keys.check_name(name)
         self.key = keys.key_for_name(name)
-        self._address = Address.of(url, client, redis_kwargs)
+        address = Address.of(url, client, redis_kwargs)
         self._seal = partial(
             Envelope, name, framed=envelope, signer=signer_from(secret, strict), max_size=max_size
         )
-        self.serializer = serializer
-        self._outbox = Outbox(name, lambda: self._pool, lambda: self._envelope, max_length)
+        self._serializer = serializer
+        self._outbox = Outbox(name, address, self._seal(codec_for(serializer)), max_length)
 
     @property
     def serializer(self) -> object:
@@ -85,17 +85,21 @@ class HotQueue:
 
     @serializer.setter
     def serializer(self, serializer: object) -> None:
-        self._envelope = self._seal(codec_for(serializer))
+        self._outbox.envelope = self._seal(codec_for(serializer))
         self._serializer = serializer
 
-    @cached_property
+    @property
     def address(self) -> Address:
         """Where Redis is."""
-        return self._address or Address.default()
+        return self._outbox.address
 
-    @cached_property
+    @property
     def _pool(self) -> Pool:
-        return Pool(self.address)
+        return self._outbox.pool
+
+    @property
+    def _envelope(self) -> Envelope:
+        return self._outbox.envelope
 
     def __len__(self) -> int:
         """Return how many messages are waiting: an empty queue is falsy. Raises NotSent, OutcomeUnknown."""
@@ -112,7 +116,8 @@ class HotQueue:
     @cached_property
     def dead(self) -> DeadLetters:
         """The dead list: what ended badly, to look at, to retry and to drop."""
-        return DeadLetters(self.name, lambda: self._pool, lambda: self._envelope)
+        outbox = self._outbox  # not the queue: it would never be given up without a garbage collection
+        return DeadLetters(self.name, lambda: outbox.pool, lambda: outbox.envelope)
 
     def stats(self) -> Stats:
         """Count what is waiting, in flight, delayed and dead. Raises NotSent, OutcomeUnknown."""
@@ -200,7 +205,7 @@ class HotQueue:
         first has waited for `seconds`, and when the block ends, also by an exception. No thread looks at the
         time; the next send does. Raises ConfigurationError.
         """
-        return Batch(self._outbox, lambda: self._envelope, count, bytes, seconds)
+        return Batch(self._outbox, count, bytes, seconds)
 
     def dequeue(self, block: bool = False, timeout: Seconds | None = None) -> Any:
         """Return the message at the head of the queue, or None.

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from hotqueue.durations import Seconds, seconds_of
 from hotqueue.errors import ConfigurationError, HotQueueError
@@ -49,11 +49,13 @@ class Retries:
 
     def delay_s(self, error: BaseException, failures: int) -> float | None:
         """Return how long to wait after so many failures; None to bury. Raises what a backoff does."""
-        if isinstance(error, Reject) or failures > self.limit:
+        kind = type(error)  # a user's class may say something else of itself
+        if issubclass(kind, Reject) or failures > self.limit:
             return None
-        if isinstance(error, Retry):
-            return self._backoff_s(failures) if error.delay_s is None else error.delay_s
-        return self._backoff_s(failures) if isinstance(error, self.retry_on) else None
+        if issubclass(kind, Retry):
+            asked_s = cast("Retry", error).delay_s
+            return self._backoff_s(failures) if asked_s is None else asked_s
+        return self._backoff_s(failures) if issubclass(kind, self.retry_on) else None
 
     def _backoff_s(self, failures: int) -> float:
         if callable(self.backoff):

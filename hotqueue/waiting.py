@@ -96,18 +96,17 @@ class Waiter:
         until_woken: bool = False,
     ) -> None:
         """Read replies as they come, until there was one, somebody says stop, or the time is over."""
-        poll = select.poll()
-        for descriptor in parked:
-            poll.register(descriptor, select.POLLIN)
-        listening = {watch.fileno(): (watch, lanes) for watch, lanes in (watched or {}).items()}
-        for descriptor in listening:
-            poll.register(descriptor, select.POLLIN)
-        if until_woken:
-            poll.register(self._wakeup, select.POLLIN)
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             if until_woken and self._is_stopped():
                 return
+            # Each time, as a watch that has heard something may have made its connection anew.
+            listening = {watch.fileno(): (watch, lanes) for watch, lanes in (watched or {}).items()}
+            poll = select.poll()
+            for descriptor in (*parked, *listening):
+                poll.register(descriptor, select.POLLIN)
+            if until_woken:
+                poll.register(self._wakeup, select.POLLIN)
             ready = [descriptor for descriptor, _ in poll.poll(left * 1000)]
             answered = [descriptor for descriptor in ready if descriptor in parked]
             for descriptor in answered:

@@ -32,6 +32,7 @@ class Watch:
         self._connection = Connection(address, CONSUMER_TIMEOUT_S)
         self._empty: set[bytes] = set()  # keys; that one has something would have been heard
         self._since_s = 0.0
+        self._made_for = 0  # connection of the commands
         self._text = bytearray()  # that has come and was not read
 
     def fileno(self) -> int:
@@ -54,8 +55,8 @@ class Watch:
         in what is returned asks again. Raises NotSent, Refused or OutcomeUnknown.
         """
         with self._whole():
-            if not self._connection.is_open:
-                self._open()
+            if not self._connection.is_open or self._made_for != self.commands.times_connected:
+                self._open()  # the name may lead to another server by now
             self._hear()
             asked = [key for key in map(_key, queues) if key not in self._empty]
             self._connection.write(b"".join(packed(("LLEN", key)) for key in asked))
@@ -73,7 +74,7 @@ class Watch:
     def _open(self) -> None:
         self._forget()
         self._connection.open()
-        self._since_s = time.monotonic()
+        self._since_s, self._made_for = time.monotonic(), self.commands.times_connected
         try:
             for command in (("HELLO", "3"), ("CLIENT", "TRACKING", "ON")):
                 self._connection.write(packed(command))
@@ -103,7 +104,8 @@ class Watch:
         while self._connection.is_open and not self._connection.is_well:
             self._text += self._connection.receive()
         if next(self._replies(), None) is not None:
-            self._forget()
+            msg = f"Redis at {self.address} says what nobody has asked for"
+            raise OutcomeUnknown(msg)
         if time.monotonic() - self._since_s > FORGET_S:
             self._empty.clear()
             self._since_s = time.monotonic()

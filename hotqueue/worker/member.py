@@ -20,6 +20,7 @@ class Member(Consumer):
         super().__init__(work.lanes(progress), executor, work.rota(), wakeup, progress)
         self._shown = progress
         self._company = company
+        self._is_watched = any(lane.watch for lane in self._all)
 
     def _must_look(self, idle_s: float | None) -> bool:
         """Always: what is there need not be waited for in turn."""
@@ -34,8 +35,11 @@ class Member(Consumer):
         self._progress.idle()
         within_s = LOOK_EVERY_S if self._aside else None  # there may be something to acknowledge
         if self._company.lead(within_s):
+            self._empty_until_s.clear()  # that was before our turn
             try:
-                super()._wait(seconds)
+                # What has come since is heard of watched queues first, whatever their order.
+                if not (self._is_watched and self._look()):
+                    super()._wait(seconds)
             finally:
                 self._company.pass_on()
 

@@ -156,6 +156,6 @@ def _size(queues: int, slots: int) -> int:
 
 def _ran_s(run: Run, seconds: float) -> float | None:
     """Return how long the handler of a failed run took: not since now if that was another process."""
-    if isinstance(run.error, TimeLimit):
+    if type(run.error) is TimeLimit:
         return run.delivery.trail.overran_s
     return seconds if run.outcome in {"failed", "rejected"} else None

@@ -127,6 +127,19 @@ def test_what_could_not_go_back_is_kept_until_it_can(
     assert waiting(client) == [b"a", b"b"]
 
 
+def test_what_could_not_go_back_goes_back_before_another_is_popped(
+    lane_on: Callable[..., AtMostOnce], client: redis.Redis
+) -> None:
+    lane = lane_on("q", faults=(Fault("not sent", 4),))
+    push(client, "q", "a", "b", "c")
+    take(lane)
+    take(lane)
+    with pytest.raises(NotSent):
+        lane.give_back()
+    assert take(lane).raw == b"a"
+    assert waiting(client) == [b"b", b"c"]
+
+
 @pytest.mark.parametrize("kind", LOSSES)
 def test_what_may_have_gone_back_is_not_pushed_twice(
     lane_on: Callable[..., AtMostOnce], client: redis.Redis, kind: Kind

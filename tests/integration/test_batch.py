@@ -1,6 +1,8 @@
 """`queue.batch()`: what it holds goes out in one command, and a command that fails is accounted for."""
 
 import os
+import signal
+import threading
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from hotqueue.errors import (
 )
 from tests.support.proxy import Proxy
 from tests.support.servers import LiveServer, fresh_server
+from tests.support.waiting import wait_until
 
 LONG_S = 3600
 
@@ -177,6 +180,32 @@ def test_a_batch_whose_reply_was_cut_is_unknown_and_not_sent_again(proxy: Proxy,
     assert (caught.value.accepted, batch.accepted, len(batch)) == (0, 0, 0)
     assert "3 messages of a batch after 0 that were accepted" in str(caught.value)
     assert waiting(queue) == ["a", "b", "c"]
+
+
+def test_what_an_interrupted_command_may_have_sent_is_told_and_not_sent_again(
+    proxy: Proxy, queue: HotQueue
+) -> None:
+    batch, ids = filled(HotQueue("q", url=proxy.url))
+    proxy.forget()
+    proxy.harm("hold the reply", on=b"RPUSH")
+
+    def interrupt() -> None:
+        wait_until(lambda: b"RPUSH" in proxy.requests)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt) as caught, batch:
+        batch.flush()
+    thread.join()
+    proxy.thaw()
+    unknown = caught.value.__cause__
+    assert isinstance(unknown, BatchOutcomeUnknown)
+    assert (list(unknown.ids), unknown.accepted, batch.accepted, len(batch)) == (ids, 2, 2, 0)
+    assert str(unknown).startswith("3 messages of a batch after 2 that were accepted: all may have been sent")
+    batch.send("f")
+    batch.flush()
+    assert waiting(queue) == ["a", "b", "c", "d", "e", "f"]
 
 
 def test_what_was_not_sent_is_held_and_goes_out_once_when_redis_is_back(tmp_path: Any) -> None:

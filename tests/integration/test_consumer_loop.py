@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import os
+import signal
 import threading
 import time
 from collections import Counter
@@ -695,6 +697,26 @@ def test_redis_lost_at_the_end_is_said_and_nothing_raised(own_server: LiveServer
     loop.run()
     lost = words.events[-1]
     assert (lost.name, lost.fields["queue"]) == ("redis.lost", "a")
+
+
+def test_at_the_end_a_server_that_does_not_answer_is_waited_for_once_and_not_for_each_lane(
+    redis_url: str, own_server: LiveServer, words: Words
+) -> None:
+    def act(message: str) -> None:
+        loop.wakeup.set()
+        os.kill(own_server.pid, signal.SIGSTOP)
+
+    silent = Address.from_url(own_server.url)
+    lanes = [AtLeastOnce(name, Connection(silent, 1.5), Unwatched()) for name in "abc"]
+    loop = Loop(own_server.url, act, lanes=[*lanes, at_least_once(redis_url, "d")])
+    loop.queues["a"].enqueue("message")
+    for lane in lanes:
+        lane.open()
+    try:
+        loop.run()
+    finally:
+        os.kill(own_server.pid, signal.SIGCONT)
+    assert words.count("redis.lost") == 1
 
 
 def test_what_a_task_does_at_its_end_does_not_keep_lanes_from_being_closed(

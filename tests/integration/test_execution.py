@@ -149,6 +149,22 @@ class Uncooperative(Exception):
         raise SystemExit(5)
 
 
+class Impostor(Exception):
+    """It says that it is something else."""
+
+    @property
+    def __class__(self) -> Any:
+        return SystemExit
+
+
+class Nameless(Exception):
+    """It does not even say that."""
+
+    @property
+    def __class__(self) -> Any:
+        raise ZeroDivisionError
+
+
 ERRORS = [
     ValueError("no"),
     SystemExit(3),
@@ -196,6 +212,24 @@ def test_whatever_a_coroutine_raises_it_has_failed_and_the_next_one_runs(
 
     assert bench.handled_by(handle).run("bad", "good") == ["failed", "done"]
     assert bench.reason()["error"].startswith(type(error).__name__)
+
+
+@pytest.mark.parametrize("kind", [Impostor, Nameless])
+@pytest.mark.parametrize("is_async", [False, True], ids=["function", "coroutine"])
+def test_an_error_that_does_not_say_what_it_is_has_failed_as_any_other(
+    bench: Bench, caplog: pytest.LogCaptureFixture, kind: type[Exception], *, is_async: bool
+) -> None:
+    caplog.set_level(logging.CRITICAL, "hotqueue")  # Python's own traceback asks for its class, too
+
+    def handle(message: str) -> None:
+        if message == "bad":
+            raise kind
+
+    async def handle_async(message: str) -> None:
+        handle(message)
+
+    assert bench.handled_by(handle_async if is_async else handle).run("bad", "good") == ["failed", "done"]
+    assert bench.reason()["error"] == kind.__name__
 
 
 def test_the_log_says_what_became_of_each(bench: Bench, events: Callable[[], list[Event]]) -> None:

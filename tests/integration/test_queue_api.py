@@ -1,5 +1,6 @@
 """A queue as its user meets it, in both published generations of the API."""
 
+import gc
 import json
 import pickle
 import threading
@@ -232,6 +233,27 @@ def test_a_serializer_is_a_module_a_class_an_object_or_a_name(
     queue = HotQueue("myqueue", serializer, url=redis_url)
     queue.enqueue("BLUE")
     assert queue.dequeue() == "BLUE"
+
+
+def test_a_queue_that_nobody_holds_any_more_closes_its_connections_without_a_garbage_collection(
+    redis_url: str, server: LiveServer
+) -> None:
+    def clients() -> set[str]:
+        return {each["id"] for each in server.admin.client_list()}
+
+    before = clients()
+    gc.disable()
+    try:
+        queue = HotQueue("dropped", url=redis_url)
+        queue.enqueue("a")
+        assert (len(queue.dead), queue.stats().waiting, queue.get()) == (0, 1, "a")
+        with queue.batch() as batch:
+            batch.send("b")
+        assert clients() > before
+        del queue, batch
+        wait_until(lambda: clients() == before)
+    finally:
+        gc.enable()
 
 
 def test_the_serializer_may_be_assigned_at_any_time(queue: HotQueue, client: redis.Redis) -> None:

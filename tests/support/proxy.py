@@ -68,6 +68,10 @@ class Proxy:
         assert len(truth) == len(lie)
         self._lies[truth] = lie
 
+    def lead_to(self, port: int) -> None:
+        """Have connections that are made from here on lead to another server, as a name may."""
+        self._target = port
+
     def close(self) -> None:
         self._ended.set()
         self._thawed.set()
