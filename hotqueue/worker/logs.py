@@ -95,9 +95,7 @@ def to_stderr(line: bytes) -> None:
             try:
                 line = line[os.write(_STDERR, line) :]
             except BlockingIOError:  # for whoever shares it with us it must not block: we can wait
-                poll = select.poll()
-                poll.register(_STDERR, select.POLLOUT)
-                poll.poll()
+                select.select((), (_STDERR,), ())  # poll(2) of macOS knows no terminals
     except OSError:
         pass
 

@@ -6,6 +6,7 @@ from typing import Protocol
 from hotqueue.delivery import Delivery
 from hotqueue.envelope import trail_of
 from hotqueue.wakeup import Wakeup
+from hotqueue.worker import processes
 from hotqueue.worker.company import Company
 from hotqueue.worker.seat import Seat
 
@@ -26,6 +27,7 @@ class Shown:
     def __init__(self, seat: Seat, sign: Sign, wakeup: Wakeup, watched_by: int) -> None:
         """The hot methods are the seat's own."""
         self.watched_by: int | None = watched_by
+        self._parent = watched_by
         self._seat = seat
         self._sign = sign
         self._wakeup = wakeup
@@ -40,6 +42,7 @@ class Shown:
     def idle(self) -> None:
         """Show that nothing runs. Raises OSError if a handler has closed what is ours, to end this child."""
         self._wakeup.check()
+        processes.follow(self._parent)
         self._seat.idle()
         self._sign.idle()
 

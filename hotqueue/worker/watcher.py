@@ -36,8 +36,8 @@ class Watcher:
         self._thread.start()
 
     def take(self) -> list[str]:
-        """Return the files that have changed since the last time."""
-        return [self._changed.popleft() for _ in range(len(self._changed))]
+        """Return the files that have changed since the last time, each of them once."""
+        return list(dict.fromkeys(self._changed.popleft() for _ in range(len(self._changed))))
 
     def stop(self) -> None:
         """End the thread: it must not be in foreign code when the interpreter goes."""

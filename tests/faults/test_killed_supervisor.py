@@ -1,5 +1,6 @@
 """Rows 4 and 5: the supervisor is killed, alone or with everybody."""
 
+import os
 import signal
 
 import pytest
@@ -50,6 +51,25 @@ def test_4_a_supervisor_killed_while_it_starts_leaves_nobody(shop: Shop, parent:
         worker.signal(signal.SIGKILL)
         worker.wait()
         gone(worker)
+
+
+def test_5_a_child_of_which_the_kernel_tells_nothing_leaves_when_it_has_no_more_to_do(
+    shop: Shop, delivery: str
+) -> None:
+    shop.env["HOTQUEUE_NO_PRCTL"] = "1"  # as on macOS
+    shop.write(GATED)
+    shop.queue.enqueue("a")
+    with shop.open("-c1") as worker:
+        (child,) = ready(worker)
+        shop.wait_for_notes("began a")
+        for pid in (worker.pid, *(worker.left() - {worker.pid, child})):
+            os.kill(pid, signal.SIGKILL)
+        worker.wait()
+        wait_until(lambda: worker.left() == {child}, 20, "only the child is left")
+        shop.allow("go")
+        gone(worker)
+    assert shop.notes() == ["began a", "ended a"]
+    assert shop.in_flight() == shop.consumers() == 0
 
 
 @pytest.mark.usefixtures("anywhere")

@@ -80,6 +80,19 @@ def test_a_page_is_followed_from_top_to_bottom(
     assert Reader(environment, tmp_path).follow(Page(HOW_TO / f"{name}.md"))
 
 
+def test_the_tests_of_the_page_on_tests_pass(
+    redis_url: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    page = Page(HOW_TO / "testing.md")
+    page.write_files(tmp_path)
+    conftest = tmp_path / "conftest.py"
+    conftest.write_text(conftest.read_text().replace("redis://localhost:7379/0", redis_url))
+    (command,) = page.commands()
+    ended = run(*command.replace("python", sys.executable, 1).split(), env=environment, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stdout
+    assert "5 passed" in ended.stdout
+
+
 @pytest.mark.parametrize("page", sorted(path.stem for path in HOW_TO.glob("*.md")))
 def test_all_python_of_a_page_is_python(page: str) -> None:
     for source in Page(HOW_TO / f"{page}.md").blocks("python"):

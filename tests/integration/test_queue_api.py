@@ -502,7 +502,7 @@ BAD_ARGUMENTS = {
     r"redis\+cluster:// is not supported yet": {"url": "redis+cluster://localhost"},
     r"redis\+sentinel:// is not supported yet": {"url": "redis+sentinel://localhost"},
     "unexpected keyword argument 'hots'": {"hots": "localhost"},
-    r"not a Redis URL \(it has no parameter 'socket_timeot'\)": {"url": "redis://localhost?socket_timeot=5"},
+    r"not a Redis URL \(it has no parameter 'socket_timeot'": {"url": "redis://localhost?socket_timeot=5"},
     "it has no parameter 'ssl_cert_reqs'": {"url": "redis://localhost?ssl_cert_reqs=none"},
     "protocol must be either 2 or 3": {"url": "redis://localhost?protocol=9"},
     "socket_timeout must be seconds, more than 0, got 0.0": {"url": "redis://localhost?socket_timeout=0"},

@@ -87,6 +87,13 @@ def test_every_page_that_the_readme_links_to_is_there(readme: Page) -> None:
     assert [link for link in links if "://" not in link and not (ROOT / link).exists()] == []
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md"])
+def test_a_page_that_readers_begin_with_names_every_other_they_may_need(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    others = [*(ROOT / "docs/how-to").glob("*.md"), *(ROOT / "docs/explanation").glob("*.md")]
+    assert [other.name for other in others if f"{other.parent.name}/{other.name})" not in text] == []
+
+
 def test_whoever_installs_from_an_index_names_the_bound() -> None:
     pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
     lines = [line for page in pages for line in page.read_text(encoding="utf-8").splitlines()]

@@ -89,7 +89,9 @@ def test_a_handler_counts_and_fails_as_shown(
         told.is_shown_in(done)
         says("count.send('novel.txt')")
         told.is_shown_in(buried)
-        says("zcard", ("redis.Redis()", f"redis.Redis.from_url('{environment['HOTQUEUE_URL']}')"))
+        listed = "hotqueue dead ls texts"
+        ended = run(*listed.split(), env=environment, cwd=tmp_path)
+        assert ended.stdout.splitlines()[1:] == page.output_of(listed)[1:]
 
 
 def test_a_killed_process_and_a_stopped_worker_do_as_shown(

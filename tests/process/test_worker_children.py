@@ -106,7 +106,7 @@ def test_while_the_template_is_dead_the_children_go_on(shop: Shop) -> None:
 
 
 def test_children_that_are_the_template_s_own_are_replaced_with_it(shop: Shop) -> None:
-    shop.env["HOTQUEUE_NO_SUBREAPER"] = "1"
+    shop.env["HOTQUEUE_NO_PRCTL"] = "1"
     shop.write(GATED)
     shop.queue.enqueue("a")
     with shop.open("-c1") as worker:

@@ -236,7 +236,7 @@ def handle(message): ...
 
 
 def test_code_whose_first_child_never_becomes_ready_leaves_the_old_at_work(shop: Shop) -> None:
-    shop.env["HOTQUEUE_NO_SUBREAPER"] = "1"  # so that it is the child that hangs, not its template
+    shop.env["HOTQUEUE_NO_PRCTL"] = "1"  # so that it is the child that hangs, not its template
     write(shop, 1, QUICK)
     with start(sys.executable, "-c", IMPATIENT, env=shop.env, cwd=shop.folder) as worker:
         ready(worker, 1)
@@ -251,7 +251,7 @@ def test_code_whose_first_child_never_becomes_ready_leaves_the_old_at_work(shop:
 def test_a_second_hup_takes_the_newest_code_even_if_the_one_before_hangs_in_its_first_child(
     shop: Shop,
 ) -> None:
-    shop.env["HOTQUEUE_NO_SUBREAPER"] = "1"
+    shop.env["HOTQUEUE_NO_PRCTL"] = "1"
     write(shop, 1, QUICK)
     with shop.open("-c1") as worker:
         ready(worker, 1)

@@ -138,7 +138,7 @@ def anywhere(shop: Shop, any_server: LiveServer) -> str:
 def parent(request: pytest.FixtureRequest, shop: Shop) -> str:
     """Whose the children are: the supervisor's, or, as where there is no subreaper, the template's."""
     if request.param != "adopted":
-        shop.env["HOTQUEUE_NO_SUBREAPER"] = "1"
+        shop.env["HOTQUEUE_NO_PRCTL"] = "1"
     return str(request.param)
 
 
