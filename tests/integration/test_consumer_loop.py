@@ -571,8 +571,8 @@ def test_on_a_full_server_it_looks_now_and_then_without_spinning_and_waits_again
     monkeypatch.setattr(consumer, "LOOK_EVERY_S", 0.02)
     with full(client), loop.started():
         wait_until(lambda: words.count("wait.refused"))
-        client.config_resetstat()
         begun_s = time.monotonic()
+        client.config_resetstat()
         wait_until(lambda: calls(client)["blmove"] >= 10)
         assert calls(client)["evalsha"] <= (time.monotonic() - begun_s) / 0.01 + 2
         assert client.zcard(keys.retired("a")) == 0
