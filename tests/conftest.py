@@ -28,9 +28,12 @@ def _watchdog(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _hang_up_is_not_ignored() -> None:
-    """Under nohup every worker of the tests would inherit that HUP is ignored, and rightly keep to it."""
+def _nothing_is_ignored() -> None:
+    """As under nohup, or in the background of a shell: every process of the tests would inherit that."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
