@@ -15,7 +15,7 @@ import pytest
 
 from hotqueue.worker.roll import Census
 from hotqueue.worker.systemd import Notifier
-from tests.support.commands import run, start
+from tests.support.commands import Running, run, start
 from tests.support.processes import state_of
 from tests.support.servers import fresh_server
 from tests.support.shop import Shop, ready
@@ -48,6 +48,11 @@ class Ear:
 
     def hear(self, line: str) -> None:
         wait_until(lambda: line in self.lines(), 30, f"systemd hears {line}")
+
+    def last_of(self, worker: Running) -> str:
+        """What was said last. It is listened to all the time: ten messages are too many for who does not."""
+        wait_until(lambda: (self.lines(), worker.process.poll())[1] is not None, 60, "the worker has ended")
+        return self.lines()[-1]
 
     def __enter__(self) -> Self:
         return self
@@ -208,10 +213,10 @@ def test_the_status_says_that_redis_is_away(shop: Shop, tmp_path: Path) -> None:
 
 def test_the_last_status_says_why_there_is_no_worker(shop: Shop) -> None:
     shop.write("import nothing_like_it")
-    with at_a_path() as ear:
-        done = shop.run("-c1", env={"NOTIFY_SOCKET": ear.name})
-        said = done.stderr.strip().removeprefix("hotqueue-worker: ")
-        assert (done.returncode, ear.lines()[-1]) == (2, f"STATUS={said}")
+    with at_a_path() as ear, shop.open("-c1", env={"NOTIFY_SOCKET": ear.name}) as worker:
+        last = ear.last_of(worker)
+        said = worker.stderr_text().strip().removeprefix("hotqueue-worker: ")
+        assert (worker.wait(), last) == (2, f"STATUS={said}")
 
 
 def test_the_last_status_says_that_a_stop_had_to_kill(shop: Shop) -> None:
@@ -220,8 +225,8 @@ def test_the_last_status_says_that_a_stop_had_to_kill(shop: Shop) -> None:
     with at_a_path() as ear, shop.open("-c1", "-t0", env={"NOTIFY_SOCKET": ear.name}) as worker:
         shop.wait_for_notes("[]")
         worker.signal(signal.SIGTERM)
+        assert ear.last_of(worker) == "STATUS=stopped with code 1, messages killed: 1"
         assert worker.wait() == 1
-        assert ear.lines()[-1] == "STATUS=stopped with code 1, messages killed: 1"
 
 
 def test_journald_is_told_how_bad_each_line_is(shop: Shop, tmp_path: Path) -> None:
