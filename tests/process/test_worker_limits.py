@@ -56,9 +56,9 @@ def test_a_soft_limit_that_is_not_caught_is_a_failure_and_the_child_lives(
 
 def test_a_handler_that_ends_in_time_is_not_interrupted_nor_is_the_one_after_it(shop: Shop) -> None:
     shop.write("""
-        @queue.worker(soft_time_limit=1.0, time_limit=2.0)
+        @queue.worker(soft_time_limit=3.0, time_limit=6.0)
         def handle(message):
-            time.sleep(0.1)
+            time.sleep(0.3)
     """)
     with shop.open("-c1") as worker:
         ready(worker, 1)
