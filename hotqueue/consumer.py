@@ -96,6 +96,8 @@ class Consumer:
         finally:
             self._wakeup.is_interruptible = False
         if not self._is_a_copy:
+            if run.outcome != "revoked":  # else it is still its queue's turn
+                self._rota.served(delivery.queue)
             self._executor.settle(run)
         elif run.error is not None:
             raise run.error
@@ -111,7 +113,6 @@ class Consumer:
             if self._ready:
                 delivery = self._ready.popleft()
                 if not self._progress.is_paused(delivery.queue):
-                    self._rota.served(delivery.queue)
                     return delivery
                 self._give_back(self._lanes[delivery.queue])
                 continue

@@ -43,11 +43,13 @@ class Wakeup:
         """Return the end to poll for reading."""
         return self._read
 
-    def drain(self) -> None:
-        """Forget the wakes so far; the flag stays as it is."""
+    def drain(self) -> bytes:
+        """Forget the wakes so far and return them, a signal as its number; the flag stays as it is."""
+        drained = b""
         with contextlib.suppress(BlockingIOError):
-            while os.read(self._read, 4096):
-                pass
+            while some := os.read(self._read, 4096):
+                drained += some
+        return drained
 
     def check(self) -> None:
         """Raise OSError if somebody has closed the pipe who does not own it.

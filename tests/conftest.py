@@ -14,9 +14,12 @@ from tests.support.proxy import Proxy, proxy_to
 from tests.support.servers import LiveServer, fresh_server, kinds, usual_kind
 from tests.support.watchdog import watching
 
-# How long an example takes says more of what else the machine does.
+# How long an example takes says more of what else the machine does; how large the first ones are is chance.
 settings.register_profile(
-    "any machine", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    "any machine",
+    settings(),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile("any machine")
 
@@ -28,9 +31,12 @@ def _watchdog(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _hang_up_is_not_ignored() -> None:
-    """Under nohup every worker of the tests would inherit that HUP is ignored, and rightly keep to it."""
+def _nothing_is_ignored() -> None:
+    """As under nohup, or in the background of a shell: every process of the tests would inherit that."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-from collections import deque
 from collections.abc import Callable, Iterator
 from types import FrameType
 
@@ -25,25 +24,25 @@ _BLOCKED = {*_SUPERVISOR, *_FOR_THE_GROUP}
 
 
 class Inbox:
-    """The signals that came to this process, in order, and a pipe to wait for them."""
+    """The signals that came to this process, in order."""
 
     def __init__(self, wakeup: Wakeup) -> None:
         """Install the handlers of the supervisor; every signal wakes `wakeup`, also what `hold` held back."""
-        self._arrived: deque[signal.Signals] = deque()
+        self._wakeup = wakeup
         for number in _SUPERVISOR:
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup
-                signal.signal(number, self._record)
+                signal.signal(number, _nothing)
         signal.signal(signal.SIGUSR2, _nothing)  # ours to children, and no order
         wakeup.on_signals()
         _unblock()
 
-    def take(self) -> Iterator[signal.Signals]:
-        """Yield what has come since the last time."""
-        while self._arrived:
-            yield self._arrived.popleft()
+    def take(self) -> list[signal.Signals]:
+        """Drain the wake-up, and return what has come since the last time.
 
-    def _record(self, number: int, _frame: FrameType | None) -> None:
-        self._arrived.append(signal.Signals(number))
+        Its pipe has them in order. Python calls the handlers of those that came close together by their
+        numbers: after TSTP and CONT, in the end TSTP.
+        """
+        return [signal.Signals(number) for number in self._wakeup.drain() if number in _SUPERVISOR]
 
 
 def for_template(wakeup: Wakeup) -> None:

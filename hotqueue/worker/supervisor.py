@@ -95,7 +95,6 @@ class Supervisor:
             now_s = time.monotonic()
             if now_s >= until_s:
                 break
-        self._wakeup.drain()
 
     def _look_at_claims(self) -> float:
         """Return when to look again."""

@@ -1,6 +1,5 @@
 """What systemd is told: sd_notify(3) and sd_watchdog_enabled(3), without their library."""
 
-import contextlib
 import os
 import socket
 import time
@@ -39,17 +38,19 @@ class Notifier:
         """
         words = [f"{phase}, {census.busy} of {census.size} children busy", *([trouble] if trouble else [])]
         lines = [_status("; ".join(words))]
+        is_ready, is_stopping = self._is_ready, self._is_stopping
         if phase == "stopping":
             lines.append(f"EXTEND_TIMEOUT_USEC={EXTEND_S * 1e6:.0f}")
-            lines += [] if self._is_stopping else ["STOPPING=1"]
-            self._is_stopping = True
-        elif phase == "reloading" and self._is_ready:
+            lines += [] if is_stopping else ["STOPPING=1"]
+            is_stopping = True
+        elif phase == "reloading" and is_ready:
             lines += ["RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}"]
-            self._is_ready = False
-        elif phase != "reloading" and census.ready and not self._is_ready:
+            is_ready = False
+        elif phase != "reloading" and census.ready and not is_ready:
             lines.append("READY=1")
-            self._is_ready = True
-        self._say(*lines)
+            is_ready = True
+        if self._say(*lines):  # or it is said again the next time
+            self._is_ready, self._is_stopping = is_ready, is_stopping
 
     def close(self, verdict: str) -> None:
         """Say what is to be read beside `failed`, and nothing more."""
@@ -57,10 +58,14 @@ class Notifier:
         if self._socket is not None:
             self._socket.close()
 
-    def _say(self, *lines: str) -> None:
-        if self._socket is not None:
-            with contextlib.suppress(OSError):  # systemd may be busy, or restarting itself
-                self._socket.sendto("\n".join(lines).encode(), socket.MSG_DONTWAIT, self._address)
+    def _say(self, *lines: str) -> bool:
+        if self._socket is None:
+            return False
+        try:
+            self._socket.sendto("\n".join(lines).encode(), socket.MSG_DONTWAIT, self._address)
+        except OSError:  # systemd may be busy, or restarting itself
+            return False
+        return True
 
 
 def _status(words: str) -> str:

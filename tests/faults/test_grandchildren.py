@@ -116,7 +116,8 @@ def test_36_a_worker_that_is_pid_1_reaps_and_stops_on_term(shop: Shop, delivery:
     with start(*command, env=shop.env, cwd=shop.folder) as outside:
         wait_until(lambda: sum(note.startswith("done") for note in shop.notes()) == 3, 20)
         wait_until(lambda: len(daemons(shop, "short")) == 2, 20)
-        assert outside.events("supervisor.started")[0]["pid"] == 1
+        (started,) = wait_until(lambda: outside.events("supervisor.started"))
+        assert started["pid"] == 1
         worker = first_child_of(outside)
         wait_until(lambda: not zombies_of(worker), 20, "all that ended was reaped")
         os.kill(worker, signal.SIGTERM)

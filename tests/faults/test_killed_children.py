@@ -36,7 +36,7 @@ def test_1_a_child_killed_in_a_handler_is_replaced_and_its_message_runs_again_or
     shop.queue.enqueue("good")
     with shop.open("-c1") as worker:
         wait_until(lambda: "good 1 0" in shop.notes(), 20, "the next message is handled")
-        (exited,) = worker.events("child.exited")
+        (exited,) = wait_until(lambda: worker.events("child.exited"), what="the death is logged")
         assert (exited["cause"], exited["id"], exited["level"]) == ("SIGKILL", bad, "error")
         if delivery == "at-least-once":
             shop.wait_for_notes("bad 1 0", "bad 2 1", "good 1 0")

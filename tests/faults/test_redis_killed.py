@@ -65,7 +65,8 @@ def test_21_what_was_accepted_waiting_and_in_flight_survives_a_killed_redis_and_
         with shop.open("-c1", "--prefetch=3") as worker:
             wait_until(lambda: shop.notes() and len(producer.accepted) > 5, 20, "some wait and some are held")
             wait_until(lambda: len(shop.queue) > 3)
-            held = shop.in_flight()
+            held, known = shop.in_flight(), len(producer.accepted)
+            wait_until(lambda: len(producer.accepted) > known + 1, what="what is held is on the disk as well")
             own.kill()
             worker.signal_group(signal.SIGKILL)
             gone(worker)

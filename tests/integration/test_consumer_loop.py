@@ -194,6 +194,26 @@ def test_queues_of_both_deliveries_are_served_in_turn_each_message_once(
     assert in_flight(client) == []
 
 
+def test_what_was_revoked_before_it_was_begun_costs_its_queue_no_turn(redis_url: str) -> None:
+    ran: list[str] = []
+    loop = Loop(redis_url, ran.append, lanes=[at_least_once(redis_url, name, 2) for name in "ab"])
+    revoked = iter([b"a2", b"b3"])
+    awaited = next(revoked)
+
+    def started(delivery: Delivery) -> bool:
+        nonlocal awaited
+        may_run = delivery.raw != awaited
+        awaited = awaited if may_run else next(revoked, b"")
+        return may_run
+
+    for lane in loop.lanes:
+        lane._progress.started = started  # type: ignore[attr-defined]
+    for name in "ab":
+        loop.queues[name].enqueue(*(f"{name}{number}" for number in range(6)))
+    loop.run()
+    assert ran == [f"{name}{number}" for number in range(6) for name in "ab"]
+
+
 def test_a_strict_order_empties_the_first_queue_first(redis_url: str) -> None:
     ran: list[str] = []
     loop = Loop(redis_url, ran.append, strict=True)
@@ -551,8 +571,8 @@ def test_on_a_full_server_it_looks_now_and_then_without_spinning_and_waits_again
     monkeypatch.setattr(consumer, "LOOK_EVERY_S", 0.02)
     with full(client), loop.started():
         wait_until(lambda: words.count("wait.refused"))
-        client.config_resetstat()
         begun_s = time.monotonic()
+        client.config_resetstat()
         wait_until(lambda: calls(client)["blmove"] >= 10)
         assert calls(client)["evalsha"] <= (time.monotonic() - begun_s) / 0.01 + 2
         assert client.zcard(keys.retired("a")) == 0

@@ -171,8 +171,8 @@ def test_dequeue_and_consume_know_no_pause(queue: HotQueue) -> None:
 
 def test_a_loop_of_one_s_own_waits_until_the_queue_goes_on(queue: HotQueue) -> None:
     queue.enqueue("a")
-    queue.pause(0.5)
     began = time.monotonic()
+    queue.pause(0.5)
     for delivery in queue.deliveries(timeout=5):
         assert time.monotonic() - began >= 0.49
         delivery.ack()

@@ -11,6 +11,7 @@ import pytest
 from tests.support.commands import start
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+PROCESSES = 4  # of the worker that is killed
 TINY = ("--rounds=1", "--seconds=0.1", "--no-pinned", "--idle=0.1", "--probes=3", "--wait=30")
 
 
@@ -34,7 +35,9 @@ def test_the_benchmark_prints_its_tables_and_leaves_no_process(tmp_path: Path) -
     assert len([row for row in rows if row.startswith("| HotQueue |")]) == 3
     assert "Broken" not in text
     killed = next(row for row in reversed(rows) if row.startswith("| HotQueue |"))
-    assert killed.split(" | ")[1:3] == ["0", "0"], "not run, run twice"
+    not_run, run_twice = map(int, killed.split(" | ")[1:3])
+    assert not_run == 0
+    assert run_twice <= PROCESSES  # what had ended, and Redis was not told
 
 
 def results(**peer: Any) -> dict[str, Any]:

@@ -47,13 +47,13 @@ def test_the_place_of_a_killed_child_is_filled_and_its_message_handed_back(shop:
         shop.wait_for_notes("began a 1", "began a 2")
         shop.allow("go")
         wait_until(lambda: worker.events("message.done"))
-        (exited,) = worker.events("child.exited")
+        (exited,) = wait_until(lambda: worker.events("child.exited"), what="the death is logged")
         (released,) = wait_until(lambda: worker.events("message.released"), what="the release is logged")
         assert (exited["cause"], exited["handler"], exited["queue"]) == ("SIGKILL", "handle", "jobs")
         assert released["id"] == exited["id"]
-        assert [line["child"] for line in worker.events("child.started")] == [1, 1]
         worker.signal(signal.SIGTERM)
         assert worker.wait() == 0
+        assert [line["child"] for line in worker.events("child.started")] == [1, 1]
 
 
 def test_an_end_with_code_0_that_nobody_asked_for_is_a_crash(shop: Shop, parent: str) -> None:

@@ -78,6 +78,7 @@ def test_a_server_left_behind_by_kill_9_of_all_others_is_adopted_and_stopped(
         queue(port).enqueue("a", "b")
         private.wait_for_notes("began a")
         server = DataDir(private_folder).named()[0]
+        first.signal_group(signal.SIGKILL)  # at once, or one would take the place of another
         kill_all(lambda: first.left() - {server})
         private.allow("go")
         with private.open("-c1", "-b") as second:

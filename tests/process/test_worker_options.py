@@ -225,6 +225,7 @@ def test_titles_say_who_does_what_and_no_secret(shop: Shop) -> None:
         shop.wait_for_notes("a")
         ready(worker, 2)
         wait_until(lambda: "hotqueue: supervisor tasks [1/2 busy]" in command_lines(worker))
+        wait_until(lambda: any(line.endswith(" idle") for line in command_lines(worker)))
         busy, idle, supervisor, template = command_lines(worker)
         if "idle" in busy:
             busy, idle = idle, busy

@@ -10,7 +10,7 @@ import pexpect
 import pytest
 
 from tests.support.commands import Running, start
-from tests.support.processes import members
+from tests.support.processes import members, started
 from tests.support.shop import Shop, gone, ready
 from tests.support.waiting import wait_until
 from tests.support.watchdog import watchdog
@@ -56,6 +56,11 @@ def reloaded(worker: Running, times: int = 1) -> None:
     wait_until(
         lambda: len(worker.events("supervisor.reloaded")) >= times, 30, f"it was reloaded {times} times"
     )
+
+
+def last_word(worker: Running) -> str:
+    """What it has said last of a reload."""
+    return str([line["event"] for line in worker.lines() if "supervisor.reload" in line["event"]][-1])
 
 
 def reload(shop: Shop, worker: Running, source: str) -> None:
@@ -307,7 +312,7 @@ def test_many_hups_in_a_row_leave_one_template_and_the_children_that_are_wanted(
                 20,
                 "it begins",
             )
-        reloaded(worker)
+        wait_until(lambda: last_word(worker) == "supervisor.reloaded", 30, "the last one has taken over")
         old_ones_are_gone(worker, 2)
         shop.queue.enqueue("a")
         shop.wait_for_notes("6 a")
@@ -420,13 +425,13 @@ def test_queues_come_go_and_change_with_the_code(shop: Shop) -> None:
 
 
 def templates(worker: Running) -> list[int]:
-    """The pids of its templates, the oldest first."""
+    """The pids of its templates, the oldest first; pids begin anew now and then."""
     found = []
     for pid in worker.left():
         command = Path(f"/proc/{pid}/cmdline")
         if command.exists() and command.read_bytes().startswith(b"hotqueue: template"):
             found.append(pid)
-    return sorted(found)
+    return sorted(found, key=started)
 
 
 def test_a_new_template_that_is_killed_leaves_the_old_at_work(shop: Shop) -> None:

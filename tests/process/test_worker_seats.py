@@ -197,7 +197,7 @@ def test_a_hard_limit_is_a_failure_of_what_overran_and_an_interruption_of_the_ot
         over = shop.queue.send("c")
         wait_until(shop.dead, 20, "it has failed")
         shop.wait_for_notes("a 0 0", "b 0 0", "c", "a 1 0", "b 1 0")
-        (killed,) = worker.events("child.killed")
+        (killed,) = wait_until(lambda: worker.events("child.killed"))
         assert (killed["reason"], killed["id"], killed["running"]) == ("over its time limit", over, 3)
         stop(worker)
     (trail,) = shop.dead()

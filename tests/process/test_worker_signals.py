@@ -3,10 +3,11 @@
 import os
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 
-from tests.support.commands import Running, start
+from tests.support.commands import Running, run, start
 from tests.support.shop import Shop, gone, ready
 from tests.support.waiting import wait_until
 
@@ -184,6 +185,23 @@ def test_a_signal_that_comes_while_a_worker_begins_is_heard_when_it_can_be(
         worker.signal(signal.SIGTERM)
         assert worker.wait() == 0
         assert all(line.startswith("{") for line in worker.stderr_text().splitlines())
+
+
+AT_ONCE = """
+import ctypes, signal
+from hotqueue.wakeup import Wakeup
+from hotqueue.worker.signals import Inbox
+
+inbox = Inbox(Wakeup())
+for sent in ([signal.SIGTSTP, signal.SIGCONT], [signal.SIGCONT, signal.SIGTSTP]):
+    list(map(ctypes.CDLL(None)["raise"], sent))  # Python calls no handler in between
+    print(list(inbox.take()) == sent)
+"""
+
+
+def test_signals_that_come_close_together_are_heard_in_their_order(tmp_path: Path) -> None:
+    heard = run(sys.executable, "-c", AT_ONCE, cwd=tmp_path)
+    assert (heard.stdout, heard.stderr) == ("True\nTrue\n", "")
 
 
 def test_an_order_to_a_job_of_a_shell_stops_none_of_its_processes(shop: Shop) -> None:

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -287,6 +287,5 @@ def test_each_message_is_in_exactly_one_place(machine: type[OnePlace]) -> None:
             max_examples=60,
             phases=(Phase.reuse, Phase.generate),  # to shrink 40 steps takes minutes, and they can be read
             stateful_step_count=40,
-            suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
         ),
     )

@@ -35,6 +35,16 @@ def alive() -> list[Entry]:
     return entries
 
 
+def state_of(pid: int) -> str:
+    """Its letter in /proc, such as T for stopped. Linux only."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def started(pid: int) -> int:
+    """When it did, in ticks since the boot. Linux only."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+
+
 def members(sessions: Iterable[int], mark: str = "") -> set[int]:
     """Who is in one of the sessions or has `mark` in its environment, and all their descendants."""
     wanted = set(sessions)
