@@ -1,8 +1,11 @@
 """A burst: when a worker that shall work off what is there, and then end, has nothing left to do."""
 
+import time
 from collections.abc import Callable
 
 from hotqueue.worker.crew import Crew
+
+AGAIN_S = 0.2  # to look again where the children find nothing to do, and yet it is not known to be over
 
 
 class Burst:
@@ -17,12 +20,15 @@ class Burst:
         self._crew = crew
         self._ask = ask
         self._looking = False
+        self._again_s = 0.0
         self.is_leaving = False  # the children are on their way home, and nobody takes their places
 
     def look(self) -> None:
         """Look if it is time for it."""
         ready = not self._crew.children if self.is_leaving else self._crew.is_idle
-        if ready and not self._looking:
+        if not ready:
+            self._again_s = 0.0
+        elif not self._looking and time.monotonic() >= self._again_s:
             self._looking = True
             self._ask()
 
@@ -31,6 +37,8 @@ class Burst:
         self._looking = False
         if self.is_leaving and empty:
             return True
+        if not empty:
+            self._again_s = time.monotonic() + AGAIN_S
         if self.is_leaving:
             self.is_leaving = False
         elif empty and self._crew.is_idle:

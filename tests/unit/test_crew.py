@@ -3,11 +3,13 @@
 import signal
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
 from hotqueue.address import Address
 from hotqueue.delivery import Delivery
+from hotqueue.worker import burst as burst_module
 from hotqueue.worker import children, processes
 from hotqueue.worker import crew as crew_module
 from hotqueue.worker.burst import Burst
@@ -233,8 +235,9 @@ def test_a_kernel_that_refuses_forks_is_no_problem(bench: Bench) -> None:
 
 
 @pytest.fixture
-def burst(bench: Bench) -> Burst:
+def burst(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Burst:
     """A burst that has just sent its two idle children home."""
+    monkeypatch.setattr(burst_module, "AGAIN_S", 0.0)
     burst = Burst(bench.crew, lambda: bench.looks.append(1))
     burst.look()
     assert bench.looks == []
@@ -277,6 +280,29 @@ def test_a_burst_that_finds_something_after_all_calls_its_children_back(
     assert not burst.is_leaving
     bench.crew.fill()
     assert [slot for slot, _ in bench.forks] == [1, 2, 1, 2]
+
+
+def test_a_burst_does_not_ask_again_and_again_while_redis_is_away_or_a_queue_is_paused(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = 0.0
+    monkeypatch.setattr(burst_module, "time", SimpleNamespace(monotonic=lambda: now_s))
+    burst = Burst(bench.crew, lambda: bench.looks.append(1))
+    bench.forked(1, 11)
+    child = bench.forked(2, 22)
+    for moment in range(100):
+        now_s = 100 + moment * burst_module.AGAIN_S / 10
+        before = len(bench.looks)
+        burst.look()
+        if len(bench.looks) > before:
+            burst.is_over(empty=False)
+    number = len(bench.looks)
+    assert 8 <= number <= 12
+    child.seats[0].started(Delivery("jobs", b"", lane=None), 1)  # type: ignore[arg-type]
+    burst.look()
+    child.seats[0].idle()
+    burst.look()
+    assert len(bench.looks) == number + 1
 
 
 def test_a_burst_does_not_send_home_children_that_have_begun_something_meanwhile(bench: Bench) -> None:
