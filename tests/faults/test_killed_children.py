@@ -149,14 +149,13 @@ def test_11_a_message_whose_failure_breaks_the_loop_is_buried_like_one_that_kill
     shop: Shop, seats: str
 ) -> None:
     shop.write("""
-        class Liar(Exception):
-            __class__ = property(lambda self: 1 / 0)
+        from hotqueue.execution import Executor
 
         @queue.worker
         def handle(message):
             note(message, current().attempt)
             if message == "p":
-                raise Liar
+                Executor.settle = None  # whatever it is that nobody thought of
     """)
     shop.queue.enqueue("p")
     assert shop.run("-c1", "-b", seats).returncode == 0
