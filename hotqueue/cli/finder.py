@@ -37,7 +37,8 @@ class Finder:
         return {name for name, is_queue in self._names.items() if is_queue}
 
     def _scan(self) -> None:
-        for _ in range(self._calls):
+        calls, self._calls = self._calls, min(self._calls, _LATER_CALLS)
+        for _ in range(calls):
             if sum(self._names.values()) >= _MOST_FOUND:
                 return
             command = ("SCAN", self._cursor, "MATCH", "*hotqueue:*", "COUNT", _KEYS)
@@ -47,8 +48,7 @@ class Finder:
                     self._names[name] = self._is_queue(name)
             if self._cursor == b"0":
                 self.lacks = ""
-                break
-        self._calls = _LATER_CALLS
+                return
 
     def _is_queue(self, name: str) -> bool:
         """Tell whether it may be counted: other programs have keys, too."""

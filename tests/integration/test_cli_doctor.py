@@ -9,6 +9,7 @@ import redis
 
 from hotqueue import HotQueue, NotSent, OutcomeUnknown, keys
 from hotqueue.cli import checks, rights
+from hotqueue.cli.access import Access
 from tests.support.admin import Admin
 from tests.support.commands import app, run, start
 from tests.support.servers import LiveServer, fresh_server
@@ -164,6 +165,16 @@ def test_a_reader_can_look_at_everything_and_change_nothing(
                   ["dead", "retry", "q", "--yes"], ["send", "q", "1"]):  # fmt: skip
         assert re.search("NOPERM|can't run|ACL failure", admin(*words, code=3))
     assert HotQueue("q", url=any_server.url).stats().total == 5
+
+
+def test_who_may_not_look_for_queues_does_not_ask_again_and_again(
+    any_server: LiveServer, client: redis.Redis
+) -> None:
+    access = Access(become("reader", any_server, "q"))
+    client.sadd(keys.QUEUES, "q")
+    for _ in range(5):
+        assert access.all() == ["q"]
+    assert [(entry["object"], entry["count"]) for entry in client.acl_log()] == [("scan", 1)]
 
 
 def test_an_admin_can_do_all_that_the_command_does(any_server: LiveServer, client: redis.Redis) -> None:
