@@ -96,7 +96,7 @@ class Consumer:
         finally:
             self._wakeup.is_interruptible = False
         if not self._is_a_copy:
-            if run.outcome != "revoked":  # else it is still its queue's turn
+            if self._only is None and run.outcome != "revoked":  # else it is still its queue's turn
                 self._rota.served(delivery.queue)
             self._executor.settle(run)
         elif run.error is not None:
